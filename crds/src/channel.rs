@@ -1,0 +1,120 @@
+//! `NotificationChannel`: written by a tenant.
+//!
+//! Sources say which records become events, rooms say who may listen where, routes say what goes to which room.
+//! Fields whose doc says *expression* hold CEL; *template* is JSON whose strings may hold `{expression}`.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::schema;
+
+pub mod authentication;
+pub mod rooms;
+pub mod routes;
+pub mod sources;
+
+pub use authentication::{Algorithm, Anonymous, Authentication, IdentityMapping, JwtMethod, QueryMethod, SecretKeyRef};
+pub use rooms::{AutoJoin, Join, Reply, ReplyEmit, Room};
+pub use routes::{Emit, Route, Target};
+pub use sources::{KafkaSource, Source};
+
+/// A channel of notifications: which Kafka records become events, who may listen in which rooms, and what goes where.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "aldis.dev",
+    version = "v1alpha1",
+    kind = "NotificationChannel",
+    plural = "notificationchannels",
+    singular = "notificationchannel",
+    shortname = "nch",
+    category = "aldis",
+    namespaced,
+    derive = "PartialEq",
+    doc = "A channel of notifications: which Kafka records become events, who may listen in which rooms, and what goes where. Written by a tenant.",
+    printcolumn(name = "Gateway", type_ = "string", json_path = ".spec.parentRefs[0].name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    cel
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NotificationChannelSpec {
+    /// The gateways, or listeners of them, that serve this channel.
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Vec<ParentRef>,
+    /// Socket.IO namespaces on which clients reach this channel. Default `/<namespace>/<name>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::paths")]
+    pub paths: Option<Vec<String>>,
+    /// Who may connect. Absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// An event that every client gets once, right after it has connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greeting: Option<Greeting>,
+    /// Which records become events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = ("self.all(s, self.exists_one(o, o.name == s.name))", "each source needs a name of its own"))]
+    pub sources: Vec<Source>,
+    /// Where clients listen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = ("self.all(r, self.exists_one(o, o.name == r.name))", "each room needs a name of its own"))]
+    pub rooms: Vec<Room>,
+    /// Client events that are answered to the client itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub replies: Vec<Reply>,
+    /// Constants to look up in expressions: `tables.<table>[key]`; the key `default` answers for keys that are not there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::tables")]
+    pub tables: BTreeMap<String, BTreeMap<String, Value>>,
+    /// What goes where. All matching routes fire, in listed order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub routes: Vec<Route>,
+    /// Where records go that this channel cannot process. Default: the gateway's topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// A gateway, or one of its listeners, as in Gateway API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ParentRef {
+    /// Name of the `NotificationGateway`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its namespace. Default: the channel's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+    /// One of its listeners. Default: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub section_name: Option<String>,
+}
+
+/// An event for a client that has just connected.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Greeting {
+    /// Name of the event.
+    #[schemars(length(min = 1, max = 128))]
+    pub event: String,
+    /// Template of its one argument, over `socket.id`, `identity` and `now`.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::free_form")]
+    pub payload: Value,
+}
+
+/// Where records go that a channel cannot process.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetter {
+    /// A Kafka topic. Never one that a channel reads.
+    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub topic: String,
+}

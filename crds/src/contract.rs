@@ -1,0 +1,107 @@
+//! What a gateway reads: everything in force, already validated, the keys beside it.
+//!
+//! Written by `aldis-operator`'s `translate` (and by `aldis dev` through the very same function).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{NotificationChannelSpec, SecretKeyRef};
+use crate::gateway::Listener;
+use crate::names::ChannelName;
+
+/// Version of this contract.
+pub const CONTRACT_VERSION: u32 = 1;
+
+/// One gateway's configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayConfig {
+    /// [`CONTRACT_VERSION`].
+    pub version: u32,
+    /// How to reach Kafka.
+    pub kafka: KafkaConfig,
+    /// Socket.IO servers.
+    pub listeners: Vec<Listener>,
+    /// Channels, in the order in which they were accepted.
+    pub channels: Vec<ChannelConfig>,
+}
+
+/// How to reach Kafka.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaConfig {
+    /// `host:port` of each broker.
+    pub bootstrap_servers: Vec<String>,
+    /// Consumer group of all replicas.
+    pub group_id: String,
+    /// For records whose channel names no dead letter topic.
+    pub dead_letter_topic: String,
+}
+
+/// One channel that this gateway serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelConfig {
+    /// Tenant and name.
+    pub channel: ChannelName,
+    /// Where clients reach it. No two channels share one.
+    pub attachments: Vec<Attachment>,
+    /// What its tenant declared.
+    pub spec: NotificationChannelSpec,
+}
+
+/// A Socket.IO namespace on a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// Name of the listener.
+    pub listener: String,
+    /// The Socket.IO namespace.
+    pub path: String,
+}
+
+/// Key material by tenant and reference. Never serialised with the configuration, never printed.
+#[derive(Clone, Default)]
+pub struct Keys(BTreeMap<(String, SecretKeyRef), Secret>);
+
+impl Keys {
+    /// Adds the value of `reference` in the namespace of a tenant.
+    pub fn insert(&mut self, namespace: &str, reference: SecretKeyRef, value: Secret) {
+        self.0.insert((namespace.to_owned(), reference), value);
+    }
+
+    /// The value of `reference` in the namespace of a tenant.
+    pub fn get(&self, namespace: &str, reference: &SecretKeyRef) -> Option<&Secret> {
+        self.0.get(&(namespace.to_owned(), reference.clone()))
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Bytes that do not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Takes the bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for whoever really needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

@@ -1,0 +1,71 @@
+//! `NotificationGateway`: written by the platform team.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// A gateway: the Kafka it reads, and the listeners on which clients connect.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "aldis.dev",
+    version = "v1alpha1",
+    kind = "NotificationGateway",
+    plural = "notificationgateways",
+    singular = "notificationgateway",
+    shortname = "ngw",
+    category = "aldis",
+    namespaced,
+    derive = "PartialEq",
+    doc = "A gateway of notifications: the Kafka it reads and the listeners on which clients connect. Written by the platform team.",
+    printcolumn(name = "Kafka", type_ = "string", json_path = ".spec.kafka.bootstrapServers[0]"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    cel
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NotificationGatewaySpec {
+    /// The Kafka cluster whose topics the channels read.
+    pub kafka: Kafka,
+    /// Where clients connect. Each is one Socket.IO server.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(
+        validation = ("self.all(l, self.exists_one(o, o.name == l.name))", "each listener needs a name of its own"),
+        validation = ("self.all(l, self.exists_one(o, o.port == l.port))", "each listener needs a port of its own")
+    )]
+    pub listeners: Vec<Listener>,
+}
+
+/// How the gateway reaches Kafka.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kafka {
+    /// Brokers to start from, `host:port`.
+    #[schemars(schema_with = "schema::bootstrap_servers")]
+    pub bootstrap_servers: Vec<String>,
+    /// The consumer group. Default `aldis.<namespace>.<name>`. Immutable: another group would read from another place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    #[x_kube(validation = ("self == oldSelf", "groupId is immutable: another group would read from another place"))]
+    pub group_id: Option<String>,
+    /// Where a record goes that cannot be processed and whose channel names no topic of its own.
+    #[serde(default = "default_dead_letter_topic")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub dead_letter_topic: String,
+}
+
+/// The dead letter topic of a gateway that names none.
+pub fn default_dead_letter_topic() -> String {
+    "aldis.dead-letters".to_owned()
+}
+
+/// One Socket.IO server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// Channels name it in `parentRefs[].sectionName`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// TCP port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}

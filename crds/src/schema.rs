@@ -1,0 +1,66 @@
+//! Pieces of JSON Schema that a derive cannot say.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Any JSON: a payload or a template (`x-kubernetes-preserve-unknown-fields`, no type).
+pub(crate) fn free_form(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Tables of any JSON, by table name and then by key: at most 32 tables.
+pub(crate) fn tables(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {
+            "type": "object",
+            "maxProperties": 256,
+            "additionalProperties": { "x-kubernetes-preserve-unknown-fields": true }
+        }
+    })
+}
+
+/// Expressions by name: at most 16, each at most 1 KiB.
+pub(crate) fn expressions_by_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "minLength": 1, "maxLength": 1024 }
+    })
+}
+
+/// An empty object: its presence is the switch.
+pub(crate) fn empty_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object" })
+}
+
+macro_rules! string_lists {
+    ($($(#[$doc:meta])* $name:ident: $max_items:literal, $max_length:literal, $pattern:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "type": "array",
+                "minItems": 1,
+                "maxItems": $max_items,
+                "items": { "type": "string", "minLength": 1, "maxLength": $max_length, "pattern": $pattern }
+            })
+        }
+    )*};
+}
+
+string_lists! {
+    /// `host:port`, as Kafka's `bootstrap.servers`.
+    bootstrap_servers: 16, 256, r"^[A-Za-z0-9._\[\]:-]+:[0-9]{1,5}$";
+    /// Socket.IO namespaces.
+    paths: 16, 128, r"^/[A-Za-z0-9._~/-]*$";
+    /// Kafka topics, by Kafka's own rule.
+    topics: 64, 249, r"^[A-Za-z0-9._-]+$";
+    /// Event types: exact, or a prefix and `*`.
+    event_types: 64, 256, r"^([^*]+\*?|\*)$";
+    /// Audiences of a JWT.
+    audiences: 16, 256, r"^\S+$";
+    /// Fields of the handshake's query.
+    query_fields: 16, 64, r"^[A-Za-z_][A-Za-z0-9_]*$";
+    /// Paths of fields in an event: `data.order_id`.
+    field_paths: 32, 256, r"^data(\.[A-Za-z_][A-Za-z0-9_]*)+$";
+}
