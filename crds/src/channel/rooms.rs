@@ -70,7 +70,7 @@ pub struct AutoJoin {
 /// A client event that is answered to the client itself.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("has(self.emit) || has(self.ack)", "name emit or ack, or both"))]
+#[schemars(extend("anyOf" = [{ "required": ["emit"] }, { "required": ["ack"] }]))]
 pub struct Reply {
     /// The client's event.
     #[schemars(length(min = 1, max = 128))]
@@ -90,7 +90,7 @@ pub struct Reply {
 /// An event that goes back to the client that asked.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("!(has(self.payload) && has(self.args))", "payload and args exclude each other"))]
+#[schemars(extend("not" = { "required": ["payload", "args"] }))]
 pub struct ReplyEmit {
     /// Name of the event.
     #[schemars(length(min = 1, max = 128))]
@@ -101,6 +101,6 @@ pub struct ReplyEmit {
     pub payload: Option<Value>,
     /// `{args}`: send all arguments back as they came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^\{args\}$"))]
+    #[schemars(schema_with = "schema::all_arguments")]
     pub args: Option<String>,
 }

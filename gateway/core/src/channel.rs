@@ -1,0 +1,110 @@
+//! A channel, compiled: everything that its spec says, checked once, ready to run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
+use aldis_crds::names::ChannelName;
+
+use crate::compiler::{Compiler, Problem};
+use crate::decode::{Decoded, Source};
+use crate::identity::Methods;
+use crate::membership::Lobby;
+use crate::record::Record;
+use crate::reject::Rejected;
+use crate::room::RoomPattern;
+use crate::route::{Delivery, Routes};
+use crate::time::Millis;
+
+/// A compiled channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// Tenant and name.
+    pub name: ChannelName,
+    /// Where clients reach it.
+    pub attachments: Vec<Attachment>,
+    /// Where its records go that it can not process; `None`: the gateway's topic.
+    pub dead_letter_topic: Option<String>,
+    /// Who may connect.
+    pub methods: Methods,
+    /// What clients may do.
+    pub lobby: Lobby,
+    /// Which records become events.
+    pub sources: Vec<Source>,
+    /// What goes where.
+    pub routes: Routes,
+}
+
+/// What a channel makes of a record.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// Deliveries; none where no route matched.
+    Deliver(Vec<Delivery>),
+    /// A source said that the record is not for this channel.
+    NotForUs,
+}
+
+impl Channel {
+    /// Compiles a channel. Call it on a big stack ([`crate::expression::bounds::on_big_stack`]).
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile(config: &ChannelConfig, keys: &Keys) -> Result<Self, Vec<Problem>> {
+        let spec = &config.spec;
+        let mut compiler = Compiler::new(&spec.tables);
+        let mut patterns = HashMap::new();
+        for (index, room) in spec.rooms.iter().enumerate() {
+            let pattern = RoomPattern::compile(
+                &format!("spec.rooms[{index}].key"),
+                &room.name,
+                &room.key,
+                &mut compiler,
+            );
+            patterns.extend(pattern.map(|pattern| (room.name.clone(), Arc::new(pattern))));
+        }
+        let sources = spec.sources.iter().enumerate();
+        let channel = Self {
+            name: config.channel.clone(),
+            attachments: config.attachments.clone(),
+            dead_letter_topic: spec.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone()),
+            methods: Methods::compile(
+                spec.authentication.as_ref(),
+                &config.channel.namespace,
+                keys,
+                &mut compiler,
+            ),
+            lobby: Lobby::compile(
+                &spec.rooms,
+                &patterns,
+                &spec.replies,
+                spec.greeting.as_ref(),
+                &mut compiler,
+            ),
+            sources: sources
+                .map(|(i, source)| Source::compile(&format!("spec.sources[{i}]"), source, &mut compiler))
+                .collect(),
+            routes: Routes::compile(&spec.routes, &patterns, &mut compiler),
+        };
+        if compiler.problems.is_empty() {
+            Ok(channel)
+        } else {
+            Err(compiler.problems)
+        }
+    }
+
+    /// decode → route: what this channel makes of a record of one of its sources, all or nothing.
+    ///
+    /// # Errors
+    /// Why the record must go to the dead letters of this channel.
+    pub fn process(&self, source: &Source, record: &Record, now: Millis) -> Result<Outcome, Rejected> {
+        let events = match source.decode(record)? {
+            Decoded::Events(events) => events,
+            Decoded::NotForUs => return Ok(Outcome::NotForUs),
+        };
+        let mut deliveries = Vec::new();
+        for event in &events {
+            deliveries.extend(self.routes.route(event, now)?);
+        }
+        Ok(Outcome::Deliver(deliveries))
+    }
+}

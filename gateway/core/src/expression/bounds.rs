@@ -1,0 +1,29 @@
+//! What keeps expressions harmless: CEL itself has no cost limit and its parser recurses.
+
+/// Longest source of one expression or template string, in bytes. Longer left-associative chains overflow a stack.
+pub const MAX_SOURCE: usize = 1024;
+/// Deepest syntax tree. Evaluation recurses on a worker's 2 MiB stack.
+pub const MAX_DEPTH: usize = 48;
+/// Longest list that a macro (`all`, `exists`, `map`, …) goes through.
+pub const MAX_LIST: usize = 1_000;
+/// What one evaluation may read, in values (a string counts one more for each 32 bytes): about a millisecond.
+pub const MAX_COST: usize = 20_000;
+/// Longest string or list that `+` makes, in bytes or elements.
+pub const MAX_CONCATENATION: usize = 64 * 1024;
+/// Stack for compiling, in bytes: room for [`MAX_SOURCE`] of the worst nesting, with a factor of ten.
+pub const COMPILE_STACK: usize = 16 * 1024 * 1024;
+
+/// Runs `work` on a thread with a stack of [`COMPILE_STACK`] bytes and gives its result.
+pub fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("compile".to_owned())
+            .stack_size(COMPILE_STACK)
+            .spawn_scoped(scope, work)
+            .expect("the system can start one more thread");
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

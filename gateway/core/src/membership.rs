@@ -1,0 +1,385 @@
+//! answer: what a client event does: join a room, leave it, or get a reply.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aldis_crds::channel::{Greeting as GreetingSpec, Reply as ReplySpec, Room as RoomSpec};
+use serde_json::Value as JsonValue;
+
+use crate::compiler::{Compiler, Expressions};
+use crate::expression::{Expression, Names, Scope, Variable};
+use crate::identity::Identity;
+use crate::json::{Json, write_string};
+use crate::room::{RoomKey, RoomPattern};
+use crate::template::Template;
+use crate::time::Millis;
+
+/// A client event.
+#[derive(Debug)]
+pub struct ClientEvent<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its arguments, a JSON list.
+    pub args: &'a Json,
+    /// Id of the socket.
+    pub socket_id: &'a str,
+}
+
+/// What a client event does.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// The client joins a room.
+    Join(Membership),
+    /// The client leaves a room.
+    Leave(Membership),
+    /// The client gets something back.
+    Reply {
+        /// An event: its name, and its arguments as JSON texts.
+        emit: Option<(Arc<str>, Vec<String>)>,
+        /// Arguments of the acknowledgement as JSON texts.
+        ack: Option<Vec<String>>,
+    },
+    /// Nothing, for a reason that the acknowledgement tells.
+    Refuse(Denial),
+}
+
+/// A room, and how it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Membership {
+    /// The room.
+    pub room: RoomKey,
+    /// As the channel's `key` writes it: `orders:t1`.
+    pub shown: String,
+}
+
+/// Why a client event does nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// For programs: `denied`, `invalid_room`, `unknown_event`, `failed`.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Denial {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// The compiled rooms, replies and greeting of a channel.
+#[derive(Debug, Default)]
+pub struct Lobby {
+    rooms: Vec<Room>,
+    replies: Vec<Reply>,
+    events: HashMap<String, Action>,
+    greeting: Option<(Template, Template)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Join(usize),
+    Leave(usize),
+    Reply(usize),
+}
+
+#[derive(Debug)]
+struct Room {
+    pattern: Arc<RoomPattern>,
+    with: Expressions,
+    allow: Option<Expression>,
+    auto: Option<Auto>,
+}
+
+#[derive(Debug)]
+struct Auto {
+    when: Option<Expression>,
+    with: Expressions,
+}
+
+#[derive(Debug)]
+struct Reply {
+    allow: Option<Expression>,
+    emit: Option<(Template, ReplyArgs)>,
+    ack: Option<ReplyArgs>,
+}
+
+#[derive(Debug)]
+enum ReplyArgs {
+    /// `{args}`: all arguments as they came.
+    All,
+    /// One argument.
+    One(Template),
+}
+
+const ARGS: [&str; 3] = ["args", "arg", "identity"];
+const REPLY: [&str; 5] = ["args", "arg", "identity", "socket.id", "now"];
+const GREETING: [&str; 3] = ["identity", "socket.id", "now"];
+
+impl Lobby {
+    pub(crate) fn compile(
+        rooms: &[RoomSpec],
+        patterns: &HashMap<String, Arc<RoomPattern>>,
+        replies: &[ReplySpec],
+        greeting: Option<&GreetingSpec>,
+        compiler: &mut Compiler,
+    ) -> Self {
+        let mut lobby = Self::default();
+        for (index, spec) in rooms.iter().enumerate() {
+            let field = format!("spec.rooms[{index}]");
+            let Some(pattern) = patterns.get(&spec.name) else {
+                continue;
+            };
+            let position = lobby.rooms.len();
+            if let Some(join) = &spec.join {
+                lobby.claim(
+                    &format!("{field}.join.event"),
+                    join.event.as_deref(),
+                    Action::Join(position),
+                    compiler,
+                );
+                lobby.claim(
+                    &format!("{field}.join.leave"),
+                    join.leave.as_deref(),
+                    Action::Leave(position),
+                    compiler,
+                );
+            }
+            lobby.rooms.push(Room::compile(&field, spec, pattern, compiler));
+        }
+        for (index, spec) in replies.iter().enumerate() {
+            let field = format!("spec.replies[{index}]");
+            lobby.claim(
+                &format!("{field}.event"),
+                Some(&spec.event),
+                Action::Reply(index),
+                compiler,
+            );
+            lobby.replies.push(Reply::compile(&field, spec, compiler));
+        }
+        lobby.greeting = greeting.and_then(|spec| {
+            let names = Names(&GREETING);
+            let event = compiler.event_name("spec.greeting.event", &spec.event, &names);
+            let payload = compiler.template("spec.greeting.payload", &spec.payload, &names);
+            Some((event?, payload?))
+        });
+        lobby
+    }
+
+    fn claim(&mut self, field: &str, event: Option<&str>, action: Action, compiler: &mut Compiler) {
+        let Some(event) = event else { return };
+        if compiler.name_is_free(field, event) && self.events.insert(event.to_owned(), action).is_some() {
+            compiler.problem(
+                field,
+                format!("the client event {event:?} is used above already: each does one thing"),
+            );
+        }
+    }
+
+    /// What a client event does.
+    pub fn answer(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis) -> Answer {
+        let null = Json::null();
+        let arg = event.args.elements().first().unwrap_or(&null);
+        let scope = client_scope(identity, arg);
+        match self.events.get(event.name) {
+            Some(Action::Join(index)) => match self.rooms[*index].join(scope, identity, arg) {
+                Ok(membership) => Answer::Join(membership),
+                Err(denial) => Answer::Refuse(denial),
+            },
+            Some(Action::Leave(index)) => match self.rooms[*index].membership(&self.rooms[*index].with, &scope) {
+                Ok(membership) => Answer::Leave(membership),
+                Err(denial) => Answer::Refuse(denial),
+            },
+            Some(Action::Reply(index)) => {
+                let socket_id = Json::string(event.socket_id);
+                let scope = scope
+                    .with("socket.id", Variable::Json(&socket_id))
+                    .with("now", Variable::Time(now));
+                self.replies[*index]
+                    .answer(event, &scope)
+                    .unwrap_or_else(Answer::Refuse)
+            }
+            None => Answer::Refuse(Denial::new("unknown_event", "this channel has no such event")),
+        }
+    }
+
+    /// The rooms that a client joins by itself at connect.
+    pub fn auto_rooms(&self, identity: &Identity) -> Vec<Membership> {
+        let scope = Scope::new().with("identity", Variable::Json(&identity.json));
+        let joins = |auto: &Auto| {
+            auto.when
+                .as_ref()
+                .is_none_or(|when| when.holds(&scope).unwrap_or(false))
+        };
+        self.rooms
+            .iter()
+            .filter_map(|room| {
+                let auto = room.auto.as_ref().filter(|auto| joins(auto))?;
+                room.membership(&auto.with, &scope).ok()
+            })
+            .collect()
+    }
+
+    /// The event that a client gets once it has connected: its name, and its argument as JSON text.
+    pub fn greeting(&self, identity: &Identity, socket_id: &str, now: Millis) -> Option<(String, String)> {
+        let (event, payload) = self.greeting.as_ref()?;
+        let socket_id = Json::string(socket_id);
+        let scope = Scope::new()
+            .with("identity", Variable::Json(&identity.json))
+            .with("socket.id", Variable::Json(&socket_id))
+            .with("now", Variable::Time(now));
+        let name = event.render_name(&scope).ok()??;
+        let mut out = String::new();
+        payload.render(&scope, &mut out).ok()?;
+        Some((name, out))
+    }
+}
+
+fn client_scope<'a>(identity: &'a Identity, arg: &'a Json) -> Scope<'a> {
+    Scope::new()
+        .with("args", Variable::Json(arg))
+        .with("arg", Variable::Json(arg))
+        .with("identity", Variable::Json(&identity.json))
+}
+
+impl Room {
+    fn compile(field: &str, spec: &RoomSpec, pattern: &Arc<RoomPattern>, compiler: &mut Compiler) -> Self {
+        let join = spec.join.as_ref();
+        let with = match join.filter(|join| join.event.is_some()) {
+            Some(join) => {
+                let field = format!("{field}.join.with");
+                let with = compiler.by_name(&field, &join.with, &Names(&ARGS));
+                pattern.order(&field, with, compiler)
+            }
+            None => Expressions::new(),
+        };
+        let auto = join.and_then(|join| join.auto.as_ref()).map(|auto| {
+            let field = format!("{field}.join.auto");
+            let names = Names(&["identity"]);
+            let with = compiler.by_name(&format!("{field}.with"), &auto.with, &names);
+            Auto {
+                when: compiler.optional(&format!("{field}.when"), auto.when.as_deref(), &names),
+                with: pattern.order(&format!("{field}.with"), with, compiler),
+            }
+        });
+        let names = Names(&["args", "arg", "identity", "params"]);
+        let allow = compiler.optional(&format!("{field}.allow"), spec.allow.as_deref(), &names);
+        Self {
+            pattern: Arc::clone(pattern),
+            with,
+            allow,
+            auto,
+        }
+    }
+
+    fn membership(&self, with: &Expressions, scope: &Scope<'_>) -> Result<Membership, Denial> {
+        let room = self
+            .pattern
+            .room(with, scope)
+            .map_err(|error| Denial::new("invalid_room", error.message()))?;
+        Ok(Membership {
+            shown: self.pattern.shown(&room),
+            room,
+        })
+    }
+
+    /// Absent `allow`, false and any error mean no.
+    fn join(&self, scope: Scope<'_>, identity: &Identity, arg: &Json) -> Result<Membership, Denial> {
+        let membership = self.membership(&self.with, &scope)?;
+        let params = self.pattern.parameters().iter().zip(membership.room.values.iter());
+        let params = params
+            .map(|(name, value)| (name.clone(), JsonValue::String(value.to_string())))
+            .collect();
+        let params = Json::from_value(&JsonValue::Object(params));
+        let scope = client_scope(identity, arg).with("params", Variable::Json(&params));
+        let allowed = self
+            .allow
+            .as_ref()
+            .is_some_and(|allow| allow.holds(&scope).unwrap_or(false));
+        if allowed {
+            Ok(membership)
+        } else {
+            Err(Denial::new("denied", "you may not join this room"))
+        }
+    }
+}
+
+impl Reply {
+    fn compile(field: &str, spec: &ReplySpec, compiler: &mut Compiler) -> Self {
+        let names = Names(&REPLY);
+        let emit = spec.emit.as_ref().and_then(|emit| {
+            let event = compiler.event_name(&format!("{field}.emit.event"), &emit.event, &names);
+            let args = match (&emit.args, &emit.payload) {
+                (Some(_), _) => Some(ReplyArgs::All),
+                (None, payload) => {
+                    let payload = payload.as_ref().unwrap_or(&JsonValue::Null);
+                    compiler
+                        .template(&format!("{field}.emit.payload"), payload, &names)
+                        .map(ReplyArgs::One)
+                }
+            };
+            Some((event?, args?))
+        });
+        let ack = spec.ack.as_ref().and_then(|ack| match ack.as_str() {
+            Some("{args}") => Some(ReplyArgs::All),
+            _ => compiler
+                .template(&format!("{field}.ack"), ack, &names)
+                .map(ReplyArgs::One),
+        });
+        Self {
+            allow: compiler.expression(&format!("{field}.allow"), &spec.allow, &Names(&ARGS)),
+            emit,
+            ack,
+        }
+    }
+
+    fn answer(&self, event: &ClientEvent<'_>, scope: &Scope<'_>) -> Result<Answer, Denial> {
+        if !self
+            .allow
+            .as_ref()
+            .is_some_and(|allow| allow.holds(scope).unwrap_or(false))
+        {
+            return Err(Denial::new("denied", "you may not send this event"));
+        }
+        let failed = |message: String| Denial::new("failed", message);
+        let emit = match &self.emit {
+            Some((name, args)) => {
+                let name = name.render_name(scope).map_err(|error| failed(error.message))?;
+                let name = name.ok_or_else(|| failed("the reply's event name is null or empty".to_owned()))?;
+                Some((name.into(), args.render(event, scope)?))
+            }
+            None => None,
+        };
+        let ack = self.ack.as_ref().map(|ack| ack.render(event, scope)).transpose()?;
+        Ok(Answer::Reply { emit, ack })
+    }
+}
+
+impl ReplyArgs {
+    fn render(&self, event: &ClientEvent<'_>, scope: &Scope<'_>) -> Result<Vec<String>, Denial> {
+        match self {
+            ReplyArgs::All => Ok(event.args.elements().iter().map(|arg| arg.text().to_owned()).collect()),
+            ReplyArgs::One(template) => {
+                let mut out = String::new();
+                template
+                    .render(scope, &mut out)
+                    .map_err(|error| Denial::new("failed", error.message))?;
+                Ok(vec![out])
+            }
+        }
+    }
+}
+
+/// `{"ok": false, "code": …, "message": …}`: the acknowledgement of an event that did nothing.
+pub fn denial_json(denial: &Denial) -> String {
+    let mut out = format!("{{\"ok\":false,\"code\":\"{}\",\"message\":", denial.code);
+    write_string(&mut out, &denial.message);
+    out.push('}');
+    out
+}
+
+#[cfg(test)]
+mod tests;
