@@ -1,1 +1,33 @@
-//! placeholder
+//! The gateway: Kafka records in, Socket.IO events out.
+//!
+//! Read [`pipeline`] first: it is the path of a record, in one place. Then the steps in their order:
+//!
+//! ```text
+//! consume → decode → route → adapter → hub → client          pipeline.rs
+//!           └ aldis-core ┘
+//! listener → sockets → hub                                   a client connects, joins and leaves
+//! app                                                        puts it all together; admin, metrics, clock serve it
+//! ```
+
+pub mod consume;
+pub mod kafka;
+
+pub mod dead_letter;
+
+pub mod pipeline;
+
+pub mod adapter;
+
+pub mod hub;
+
+pub mod listener;
+
+pub mod sockets;
+
+pub mod connection;
+
+pub mod app;
+
+pub mod admin;
+pub mod clock;
+pub mod metrics;

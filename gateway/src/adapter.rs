@@ -1,0 +1,82 @@
+//! adapter: numbers deliveries, exactly once per record and channel, and publishes them in that order.
+//!
+//! One implementation for now, [`memory`]: one process, gone with it. What every adapter must keep:
+//! - **Marks.** A record of a partition is taken once per channel: what is at or below the partition's mark changes nothing.
+//!   So a redelivery, a rebalance or a late zombie consumer is harmless.
+//! - **Numbering.** Each delivery gets the channel's next seq, in the order of its partition. A seq never names two things.
+//! - **Order.** Deliveries are published in the order of their seq, each once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aldis_core::route::Delivery;
+use aldis_crds::names::ChannelName;
+use thiserror::Error;
+
+pub mod memory;
+
+/// The place of a delivery in its channel, `epoch:seq`. Within an epoch seq only grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Changes whenever numbering may have gone back.
+    pub epoch: Arc<str>,
+    /// Number of the last delivery; 0 before the first.
+    pub seq: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.seq)
+    }
+}
+
+/// A delivery with its place.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    /// Its place.
+    pub position: Position,
+    /// What goes to whom.
+    pub delivery: Delivery,
+}
+
+/// What one record makes in one channel: all of it is taken, or none.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Topic of the record.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset: the mark moves here.
+    pub offset: i64,
+    /// Its deliveries; none for a record that routes nowhere or went to the dead letters.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// What became of a batch of units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Deliveries that were numbered and published.
+    pub deliveries: usize,
+    /// Units that changed nothing, because the mark had passed them.
+    pub refused: usize,
+}
+
+/// The adapter can not be reached for now.
+#[derive(Debug, Error)]
+#[error("adapter: {0}")]
+pub struct AdapterError(pub String);
+
+/// Numbers deliveries. See the module for what must hold.
+pub trait Adapter: Send + Sync + 'static {
+    /// Takes units of one channel, in order, in one atomic step.
+    ///
+    /// # Errors
+    /// [`AdapterError`] where nothing was taken and trying again may help.
+    fn append(&self, channel: &ChannelName, units: Vec<Unit>) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
+}
+
+/// Where numbered deliveries go: the hub.
+pub trait Publish: Send + Sync + 'static {
+    /// Called in the order of `seq`, one at a time per channel. Must not block.
+    fn publish(&self, channel: &ChannelName, numbered: Numbered);
+}

@@ -1,0 +1,217 @@
+//! app: the gateway, put together: configuration in, listeners and consumer running, until it is stopped.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aldis_core::table::{BadChannel, Table};
+use aldis_crds::contract::{Attachment, GatewayConfig, Keys};
+use aldis_crds::names::ChannelName;
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use socketioxide::SocketIo;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapter::memory::{MemoryAdapter, new_epoch};
+use crate::admin::{self, Admin};
+use crate::clock::Clock;
+use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
+use crate::dead_letter::DeadLetters;
+use crate::hub::Hub;
+use crate::listener::transports::Transports;
+use crate::listener::{Bound, Listener};
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::sockets::{Namespace, Shared};
+
+/// How long clients may take for their last bytes at a stop. 5 s, well within a pod's grace period.
+pub const CLOSE_BUDGET: Duration = Duration::from_secs(5);
+
+/// What a gateway needs to run.
+pub struct Settings {
+    /// Everything in force.
+    pub config: GatewayConfig,
+    /// Its keys.
+    pub keys: Keys,
+    /// Address on which listeners listen.
+    pub bind: IpAddr,
+    /// Where health and metrics are.
+    pub admin: SocketAddr,
+    /// Where a new consumer group starts.
+    pub start_at: StartAt,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    listeners: HashMap<String, OpenListener>,
+    topics: watch::Sender<BTreeSet<String>>,
+    ready: watch::Sender<bool>,
+    consumer: ConsumerHandle,
+    admin: SocketAddr,
+    stop_listening: CancellationToken,
+    stop_consuming: CancellationToken,
+    stop_admin: CancellationToken,
+}
+
+/// A listener, and which channel each of its namespaces was opened for.
+struct OpenListener {
+    listener: Listener,
+    namespaces: Mutex<HashMap<String, ChannelName>>,
+}
+
+impl Gateway {
+    /// Starts everything. Kafka need not be there.
+    ///
+    /// # Errors
+    /// Where a port can not be had, or settings are refused.
+    pub async fn start(settings: Settings) -> anyhow::Result<(Self, Vec<BadChannel>)> {
+        let Settings { config, keys, bind, admin, start_at } = settings;
+        let metrics = Arc::new(Metrics::new());
+        let epoch = new_epoch();
+        let hub = Arc::new(Hub::new(Arc::clone(&epoch), Arc::clone(&metrics)));
+        let (table, bad) = Table::compile(&config, &keys);
+        metrics.configured(table.channels().len(), bad.len());
+        let (topics, topics_receiver) = watch::channel(table.topics());
+        let shared = Arc::new(Shared {
+            table: ArcSwap::from_pointee(table),
+            hub: Arc::clone(&hub),
+            metrics: Arc::clone(&metrics),
+            clock: Clock::default(),
+        });
+
+        let stop_listening = CancellationToken::new();
+        let listeners = open_listeners(&config, bind, &shared, &stop_listening).await?;
+
+        let dead_letters = DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
+        let adapter = MemoryAdapter::new(epoch, hub);
+        let pipeline = Pipeline::new(Arc::clone(&shared), adapter, dead_letters, config.kafka.dead_letter_topic.clone());
+        let stop_consuming = CancellationToken::new();
+        let consumer_settings = ConsumerSettings {
+            bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+            group_id: config.kafka.group_id.clone(),
+            start_at,
+        };
+        let observe = Arc::clone(&metrics);
+        let consumer = consume::spawn(consumer_settings, topics_receiver, Arc::new(pipeline), observe, stop_consuming.clone())?;
+
+        let (ready, ready_receiver) = watch::channel(true);
+        let stop_admin = CancellationToken::new();
+        let judged = Admin { metrics, ready: ready_receiver, consumer: consumer.state() };
+        let admin = admin::serve(admin, judged, stop_admin.clone()).await.with_context(|| format!("the admin port {admin} can not be had"))?;
+        let gateway =
+            Self { shared, listeners, topics, ready, consumer, admin, stop_listening, stop_consuming, stop_admin };
+        Ok((gateway, bad))
+    }
+
+    /// Swaps the configuration whole. Clients of channels that are still there stay connected. Listeners and Kafka stay as
+    /// they are; where they differ, a restart is needed.
+    pub fn reload(&self, config: &GatewayConfig, keys: &Keys) -> Vec<BadChannel> {
+        let (table, bad) = Table::compile(config, keys);
+        self.shared.metrics.configured(table.channels().len(), bad.len());
+        let topics = table.topics();
+        self.shared.table.store(Arc::new(table));
+        for (name, open) in &self.listeners {
+            open.follow(name, &self.shared);
+        }
+        self.topics.send_if_modified(|current| {
+            let changed = *current != topics;
+            *current = topics;
+            changed
+        });
+        bad
+    }
+
+    /// Where a listener listens.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.listeners.get(listener).map(|open| open.listener.address)
+    }
+
+    /// Where health and metrics are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.text()
+    }
+
+    /// Follows the consumer.
+    pub fn consumer(&self) -> watch::Receiver<ConsumerState> {
+        self.consumer.state()
+    }
+
+    /// Stops in order: not ready, no new clients, no more records (what was taken is committed), clients closed.
+    pub async fn stop(self) {
+        self.ready.send_replace(false);
+        self.stop_listening.cancel();
+        self.stop_consuming.cancel();
+        self.consumer.join().await;
+        for open in self.listeners.values() {
+            open.listener.close(CLOSE_BUDGET).await;
+        }
+        self.stop_admin.cancel();
+        tracing::info!("the gateway has stopped");
+    }
+}
+
+async fn open_listeners(
+    config: &GatewayConfig,
+    bind: IpAddr,
+    shared: &Arc<Shared>,
+    stop: &CancellationToken,
+) -> anyhow::Result<HashMap<String, OpenListener>> {
+    let mut listeners = HashMap::new();
+    for spec in &config.listeners {
+        let address = SocketAddr::new(bind, spec.port);
+        let cannot = || format!("listener {:?} can not listen on {address}", spec.name);
+        let bound = Bound::bind(address).await.with_context(cannot)?;
+        let mut namespaces = HashMap::new();
+        let listener = bound.serve(stop.clone(), |io, transports| {
+            follow(io, transports, &mut namespaces, &spec.name, shared);
+        });
+        let listener = listener.with_context(cannot)?;
+        tracing::info!(listener = spec.name, address = %listener.address, "listening");
+        listeners.insert(spec.name.clone(), OpenListener { listener, namespaces: Mutex::new(namespaces) });
+    }
+    Ok(listeners)
+}
+
+impl OpenListener {
+    fn follow(&self, name: &str, shared: &Arc<Shared>) {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        follow(&self.listener.io, &self.listener.transports, &mut namespaces, name, shared);
+    }
+}
+
+/// Opens and closes namespaces of a listener so that they are those of the table in force.
+fn follow(
+    io: &SocketIo,
+    transports: &Arc<Transports>,
+    open: &mut HashMap<String, ChannelName>,
+    listener: &str,
+    shared: &Arc<Shared>,
+) {
+    let table = shared.table.load();
+    let attachment = |path: &str| Attachment { listener: listener.to_owned(), path: path.to_owned() };
+    open.retain(|path, channel| {
+        let stays = table.at(&attachment(path)).is_some_and(|now| now.name == *channel);
+        if !stays {
+            tracing::info!(listener, path, channel = %channel, "namespace closed");
+            io.delete_ns(path);
+        }
+        stays
+    });
+    for attachment in table.attachments().filter(|attachment| attachment.listener == listener) {
+        let Some(channel) = table.at(attachment) else { continue };
+        if open.insert(attachment.path.clone(), channel.name.clone()).is_none() {
+            tracing::info!(listener, path = attachment.path, channel = %channel.name, "namespace opened");
+            let namespace =
+                Namespace::new(attachment.clone(), channel.name.clone(), Arc::clone(shared), Arc::clone(transports));
+            io.ns(attachment.path.clone(), namespace);
+        }
+    }
+}

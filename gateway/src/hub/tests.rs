@@ -1,0 +1,138 @@
+use std::sync::atomic::AtomicUsize;
+
+use aldis_core::route::Delivery;
+
+use super::*;
+
+/// A client that keeps what it gets, and is full after `capacity` events.
+#[derive(Clone, Default)]
+struct Probe {
+    seen: Arc<Mutex<Vec<String>>>,
+    capacity: Option<usize>,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Client for Probe {
+    fn send(&self, event: &str, payload: &RawValue, position: &str) -> Result<(), SendError> {
+        let mut seen = self.seen.lock().unwrap();
+        if self.capacity.is_some_and(|capacity| seen.len() >= capacity) {
+            return Err(SendError::Full);
+        }
+        seen.push(format!("{event} {} {position}", payload.get()));
+        Ok(())
+    }
+
+    fn close(&self, _: CloseReason) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Probe {
+    fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName { namespace: "bistro".to_owned(), name: name.to_owned() }
+}
+
+fn room(value: &str) -> RoomKey {
+    RoomKey { name: "orders".into(), values: [Box::from(value)].into() }
+}
+
+fn delivery(seq: u64, audience: Audience) -> Numbered {
+    let payloads = vec!["\"first\"".into(), "\"second\"".into()];
+    let position = Position { epoch: "e".into(), seq };
+    Numbered { position, delivery: Delivery { event: "ev".into(), payloads, audience } }
+}
+
+fn to(rooms: &[(&str, usize)]) -> Audience {
+    Audience::Rooms(rooms.iter().map(|(value, payload)| (room(value), *payload)).collect())
+}
+
+#[test]
+fn a_client_in_several_rooms_gets_a_delivery_once_by_the_first_listed() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let id = hub.connect(&orders, Box::new(probe.clone()));
+    hub.join(&orders, id, room("a"));
+    hub.join(&orders, id, room("b"));
+    hub.publish(&orders, delivery(1, to(&[("none", 0), ("b", 1), ("a", 0)])));
+    hub.publish(&orders, delivery(2, to(&[("a", 0), ("b", 1)])));
+    assert_eq!(probe.seen(), ["ev \"second\" e:1", "ev \"first\" e:2"]);
+}
+
+#[test]
+fn only_members_and_only_of_this_channel_get_it() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let probes = [Probe::default(), Probe::default(), Probe::default()];
+    let other = hub.connect(&channel("kitchen"), Box::new(probes[0].clone()));
+    hub.join(&channel("kitchen"), other, room("a"));
+    hub.connect(&channel("orders"), Box::new(probes[1].clone()));
+    let member = hub.connect(&channel("orders"), Box::new(probes[2].clone()));
+    hub.join(&channel("orders"), member, room("a"));
+    hub.publish(&channel("orders"), delivery(1, to(&[("a", 0)])));
+    assert_eq!(probes.map(|probe| probe.seen().len()), [0, 0, 1]);
+}
+
+#[test]
+fn everyone_means_all_clients_of_the_channel() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let probes = [Probe::default(), Probe::default(), Probe::default()];
+    hub.connect(&channel("orders"), Box::new(probes[0].clone()));
+    hub.connect(&channel("orders"), Box::new(probes[1].clone()));
+    hub.connect(&channel("kitchen"), Box::new(probes[2].clone()));
+    hub.publish(&channel("orders"), delivery(1, Audience::Everyone));
+    assert_eq!(probes.map(|probe| probe.seen().len()), [1, 1, 0]);
+}
+
+#[test]
+fn a_join_tells_the_place_from_which_it_counts() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let id = hub.connect(&orders, Box::new(probe.clone()));
+    assert_eq!(hub.join(&orders, id, room("a")), Changed::Yes(Position { epoch: "e".into(), seq: 0 }));
+    hub.publish(&orders, delivery(7, to(&[("zzz", 0)])));
+    let place = Position { epoch: "e".into(), seq: 7 };
+    assert_eq!(hub.join(&orders, id, room("b")), Changed::Yes(place.clone()));
+    assert_eq!(hub.join(&orders, id, room("b")), Changed::No(place.clone()));
+    assert_eq!(hub.leave(&orders, id, &room("b")), Changed::Yes(place.clone()));
+    assert_eq!(hub.leave(&orders, id, &room("b")), Changed::No(place));
+    hub.publish(&orders, delivery(8, to(&[("b", 0)])));
+    assert!(probe.seen().is_empty());
+}
+
+#[test]
+fn a_client_that_is_full_is_closed_and_gets_nothing_more() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let orders = channel("orders");
+    let slow = Probe { capacity: Some(1), ..Probe::default() };
+    let quick = Probe::default();
+    for probe in [&slow, &quick] {
+        let id = hub.connect(&orders, Box::new(probe.clone()));
+        hub.join(&orders, id, room("a"));
+    }
+    for seq in 1..=3 {
+        hub.publish(&orders, delivery(seq, to(&[("a", 0)])));
+    }
+    assert_eq!((slow.seen().len(), slow.closed.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(quick.seen().len(), 3);
+    assert_eq!(hub.connections(&orders), 1);
+}
+
+#[test]
+fn rooms_without_clients_are_forgotten() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let orders = channel("orders");
+    let id = hub.connect(&orders, Box::new(Probe::default()));
+    for i in 0..100 {
+        hub.join(&orders, id, room(&i.to_string()));
+    }
+    assert_eq!(hub.rooms(&orders), 100);
+    hub.leave(&orders, id, &room("5"));
+    assert_eq!(hub.rooms(&orders), 99);
+    hub.disconnect(&orders, id);
+    assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (0, 0));
+    assert_eq!(hub.join(&orders, id, room("a")), Changed::Gone);
+}

@@ -1,0 +1,257 @@
+//! Every metric of the gateway. Labels are closed sets, or names that the configuration gives: channels and topics.
+
+use aldis_core::reject::Reason;
+use aldis_crds::names::ChannelName;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::consume::{Observe as ObserveConsumer, Rebalance};
+use crate::hub::{CloseReason, Observe as ObserveHub};
+
+/// Buckets in seconds, from 100 µs to 10 s.
+const SECONDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// What became of a record in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordOutcome {
+    /// At least one delivery.
+    Delivered,
+    /// No route matched, or only optional rooms that were empty.
+    RoutedNowhere,
+    /// A source's `where` said no, or a tombstone.
+    NotForUs,
+    /// It went to the dead letters.
+    DeadLettered,
+    /// The mark had passed it: it came again.
+    Repeated,
+}
+
+impl RecordOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            RecordOutcome::Delivered => "delivered",
+            RecordOutcome::RoutedNowhere => "routed_nowhere",
+            RecordOutcome::NotForUs => "not_for_us",
+            RecordOutcome::DeadLettered => "dead_lettered",
+            RecordOutcome::Repeated => "repeated",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $field:ident: $type:ident($name:literal, $help:literal $(, $labels:expr)?);)*) => {
+        /// All metrics.
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[$doc])* $field: $type,)*
+        }
+
+        impl Metrics {
+            /// Metrics at zero, in a registry of their own.
+            ///
+            /// # Panics
+            /// Never: the names are constants and differ.
+            pub fn new() -> Self {
+                let registry = Registry::new();
+                $(let $field = metrics!(@make $type, $name, $help $(, $labels)?);
+                registry.register(Box::new($field.clone())).expect("each metric is registered once");)*
+                registry.register(Box::new(ProcessCollector::for_self())).expect("process metrics are registered once");
+                Self { registry, $($field,)* }
+            }
+        }
+    };
+    (@make IntCounterVec, $name:literal, $help:literal, $labels:expr) => {
+        IntCounterVec::new(Opts::new($name, $help), &$labels).expect("name and labels are valid")
+    };
+    (@make IntGaugeVec, $name:literal, $help:literal, $labels:expr) => {
+        IntGaugeVec::new(Opts::new($name, $help), &$labels).expect("name and labels are valid")
+    };
+    (@make HistogramVec, $name:literal, $help:literal, $labels:expr) => {
+        HistogramVec::new(HistogramOpts::new($name, $help).buckets(SECONDS.to_vec()), &$labels).expect("name and labels are valid")
+    };
+    (@make Histogram, $name:literal, $help:literal) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets(SECONDS.to_vec())).expect("the name is valid")
+    };
+    (@make $type:ident, $name:literal, $help:literal) => {
+        $type::new($name, $help).expect("the name is valid")
+    };
+}
+
+metrics! {
+    /// consume
+    received: IntCounterVec("aldis_consumer_records_total", "Records received from Kafka.", ["topic"]);
+    received_bytes: IntCounterVec("aldis_consumer_bytes_total", "Bytes of the records received from Kafka.", ["topic"]);
+    retries: IntCounterVec("aldis_consumer_retries_total", "Batches that could not be taken and were repeated.", ["topic"]);
+    backlog: IntGaugeVec("aldis_consumer_backlog_records", "Records that wait in this replica for their partition's worker.", ["topic", "partition"]);
+    paused: IntGaugeVec("aldis_consumer_paused", "1 where a partition is paused because its backlog is full or its batch is repeated.", ["topic", "partition"]);
+    rebalances: IntCounterVec("aldis_consumer_rebalances_total", "Rebalances of the consumer group that touched this replica.", ["change"]);
+    connected: IntGauge("aldis_consumer_connected", "1 while Kafka's brokers can be reached.");
+    /// decode and route
+    records: IntCounterVec("aldis_records_total", "Records by channel and what became of them.", ["channel", "outcome"]);
+    dead_letters: IntCounterVec("aldis_dead_letters_total", "Records that a channel could not process, by reason.", ["channel", "reason"]);
+    take_seconds: Histogram("aldis_take_seconds", "Time from a batch's hand-over by the consumer until it is in the clients' queues.");
+    /// adapter
+    deliveries: IntCounterVec("aldis_deliveries_total", "Deliveries that were numbered.", ["channel"]);
+    delivery_age: HistogramVec("aldis_delivery_age_seconds", "Age of a record when its deliveries are in the clients' queues.", ["channel"]);
+    /// hub and clients
+    sends: IntCounterVec("aldis_sends_total", "Events queued for clients: a delivery counts once for each client.", ["channel"]);
+    closed: IntCounterVec("aldis_clients_closed_total", "Clients that the gateway closed, by reason. They come back.", ["channel", "reason"]);
+    connections: IntGaugeVec("aldis_connections", "Clients that are connected.", ["channel"]);
+    connects: IntCounterVec("aldis_connects_total", "Connection attempts by outcome: accepted, or the code of the refusal.", ["channel", "outcome"]);
+    disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went.", ["channel"]);
+    client_events: IntCounterVec("aldis_client_events_total", "Events from clients by outcome: join, leave, reply, or the code of the refusal.", ["channel", "outcome"]);
+    /// configuration
+    channels: IntGauge("aldis_config_channels", "Channels in force.");
+    bad_channels: IntGauge("aldis_config_bad_channels", "Channels that can not be served as they are configured.");
+    reloads: IntCounter("aldis_config_reloads_total", "Times that the configuration was swapped.");
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Prometheus' text format, version 0.0.4.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        // Encoding to memory fails only for a metric without samples names, which the registry refuses.
+        TextEncoder::new().encode(&self.registry.gather(), &mut out).ok();
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    pub(crate) fn records(&self, channel: &ChannelName, outcome: RecordOutcome, count: usize) {
+        self.records.with_label_values(&[channel.to_string().as_str(), outcome.as_str()]).inc_by(count as u64);
+    }
+
+    pub(crate) fn dead_letter(&self, channel: &ChannelName, reason: Reason) {
+        self.dead_letters.with_label_values(&[channel.to_string().as_str(), reason.as_str()]).inc();
+    }
+
+    pub(crate) fn delivered(&self, channel: &ChannelName, deliveries: usize, oldest_age_seconds: f64) {
+        let channel = channel.to_string();
+        self.deliveries.with_label_values(&[&channel]).inc_by(deliveries as u64);
+        self.delivery_age.with_label_values(&[&channel]).observe(oldest_age_seconds.max(0.0));
+    }
+
+    pub(crate) fn took(&self, seconds: f64) {
+        self.take_seconds.observe(seconds);
+    }
+
+    pub(crate) fn connected(&self, channel: &ChannelName) {
+        let channel = channel.to_string();
+        self.connections.with_label_values(&[&channel]).inc();
+        self.connects.with_label_values(&[channel.as_str(), "accepted"]).inc();
+    }
+
+    pub(crate) fn refused(&self, channel: &ChannelName, code: &'static str) {
+        self.connects.with_label_values(&[channel.to_string().as_str(), code]).inc();
+    }
+
+    pub(crate) fn disconnected(&self, channel: &ChannelName) {
+        let channel = channel.to_string();
+        self.connections.with_label_values(&[&channel]).dec();
+        self.disconnects.with_label_values(&[&channel]).inc();
+    }
+
+    pub(crate) fn client_event(&self, channel: &ChannelName, outcome: &'static str) {
+        self.client_events.with_label_values(&[channel.to_string().as_str(), outcome]).inc();
+    }
+
+    pub(crate) fn closed_slow(&self, channel: &ChannelName) {
+        ObserveHub::closed(self, channel, CloseReason::SlowConsumer);
+    }
+
+    pub(crate) fn configured(&self, channels: usize, bad: usize) {
+        self.channels.set(channels as i64);
+        self.bad_channels.set(bad as i64);
+        self.reloads.inc();
+    }
+}
+
+impl ObserveHub for Metrics {
+    fn sent(&self, channel: &ChannelName, clients: usize) {
+        self.sends.with_label_values(&[&channel.to_string()]).inc_by(clients as u64);
+    }
+
+    fn closed(&self, channel: &ChannelName, reason: CloseReason) {
+        self.closed.with_label_values(&[channel.to_string().as_str(), reason.as_str()]).inc();
+    }
+}
+
+impl ObserveHub for std::sync::Arc<Metrics> {
+    fn sent(&self, channel: &ChannelName, clients: usize) {
+        (**self).sent(channel, clients);
+    }
+
+    fn closed(&self, channel: &ChannelName, reason: CloseReason) {
+        ObserveHub::closed(&**self, channel, reason);
+    }
+}
+
+impl ObserveConsumer for Metrics {
+    fn received(&self, topic: &str, _: i32, bytes: usize) {
+        self.received.with_label_values(&[topic]).inc();
+        self.received_bytes.with_label_values(&[topic]).inc_by(bytes as u64);
+    }
+
+    fn retried(&self, topic: &str, _: i32) {
+        self.retries.with_label_values(&[topic]).inc();
+    }
+
+    fn backlog(&self, topic: &str, partition: i32, records: usize, _: usize) {
+        self.backlog.with_label_values(&[topic, &partition.to_string()]).set(records as i64);
+    }
+
+    fn paused(&self, topic: &str, partition: i32, paused: bool) {
+        self.paused.with_label_values(&[topic, &partition.to_string()]).set(paused.into());
+    }
+
+    fn assigned(&self, topic: &str, partition: i32, assigned: bool) {
+        if !assigned {
+            // Gauges of partitions that others read now are gone, not frozen.
+            let labels = [topic, &partition.to_string()];
+            self.backlog.remove_label_values(&labels).ok();
+            self.paused.remove_label_values(&labels).ok();
+        }
+    }
+
+    fn rebalanced(&self, rebalance: Rebalance, _: usize) {
+        let change = match rebalance {
+            Rebalance::Assigned => "assigned",
+            Rebalance::Revoked => "revoked",
+            Rebalance::Lost => "lost",
+        };
+        self.rebalances.with_label_values(&[change]).inc();
+    }
+
+    fn connected(&self, connected: bool) {
+        self.connected.set(connected.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_shown_in_prometheus_text() {
+        let metrics = Metrics::new();
+        let channel = ChannelName { namespace: "bistro".to_owned(), name: "orders".to_owned() };
+        metrics.records(&channel, RecordOutcome::Delivered, 3);
+        metrics.dead_letter(&channel, Reason::NotJson);
+        metrics.backlog("orders", 1, 5, 0);
+        let text = metrics.text();
+        assert!(text.contains("aldis_records_total{channel=\"bistro/orders\",outcome=\"delivered\"} 3"), "{text}");
+        assert!(text.contains("aldis_dead_letters_total{channel=\"bistro/orders\",reason=\"not_json\"} 1"), "{text}");
+        assert!(text.contains("aldis_consumer_backlog_records{partition=\"1\",topic=\"orders\"} 5"), "{text}");
+        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+        metrics.assigned("orders", 1, false);
+        assert!(!metrics.text().contains("aldis_consumer_backlog_records{"));
+    }
+}
