@@ -1,1 +1,16 @@
-//! placeholder
+//! The command line tool `aldis`: its sub-commands, one module each, and the Socket.IO client they share with
+//! tests and benchmarks.
+
+pub mod args;
+pub mod report;
+
+pub mod dev;
+pub mod validate;
+
+pub mod publish;
+pub mod tail;
+pub mod token;
+
+pub mod declared;
+
+pub mod client;

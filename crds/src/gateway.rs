@@ -38,6 +38,7 @@ pub struct NotificationGatewaySpec {
 /// How the gateway reaches Kafka.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("has(self.groupId) == has(oldSelf.groupId)", "groupId is immutable: it can neither be added nor removed"))]
 pub struct Kafka {
     /// Brokers to start from, `host:port`.
     #[schemars(schema_with = "schema::bootstrap_servers")]

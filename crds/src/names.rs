@@ -21,8 +21,14 @@ impl fmt::Display for ChannelName {
 }
 
 /// Event names that a Socket.IO client keeps for itself (socket.io-client `RESERVED_EVENTS`).
-pub const RESERVED_EVENTS: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+pub const RESERVED_EVENTS: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
 
 /// Event names that begin so are the gateway's own.
 pub const OWN_EVENTS: &str = "aldis:";

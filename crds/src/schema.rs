@@ -29,6 +29,11 @@ pub(crate) fn expressions_by_name(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The one way to say "all arguments as they came".
+pub(crate) fn all_arguments(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["{args}"] })
+}
+
 /// An empty object: its presence is the switch.
 pub(crate) fn empty_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object" })
@@ -58,7 +63,7 @@ string_lists! {
     /// Event types: exact, or a prefix and `*`.
     event_types: 64, 256, r"^([^*]+\*?|\*)$";
     /// Audiences of a JWT.
-    audiences: 16, 256, r"^\S+$";
+    audiences: 16, 256, r"^[^ \t\r\n]+$";
     /// Fields of the handshake's query.
     query_fields: 16, 64, r"^[A-Za-z_][A-Za-z0-9_]*$";
     /// Paths of fields in an event: `data.order_id`.

@@ -241,6 +241,7 @@ pub fn spawn<T: Take>(
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     marks: Marks,
+    session: Duration,
     retry_min: Duration,
     retry_max: Duration,
     revoke: Duration,
@@ -251,6 +252,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             marks: Marks::default(),
+            session: SESSION_TIMEOUT,
             retry_min: RETRY_MIN,
             retry_max: RETRY_MAX,
             revoke: REVOKE_BUDGET,

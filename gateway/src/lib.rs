@@ -30,4 +30,5 @@ pub mod app;
 
 pub mod admin;
 pub mod clock;
+pub mod logs;
 pub mod metrics;

@@ -8,7 +8,10 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::SUCCESS
         }
         None => {
-            eprintln!("crdgen: no kind has the plural name {wanted:?}; there are {}", aldis_crds::crd::plurals().join(", "));
+            eprintln!(
+                "crdgen: no kind has the plural name {wanted:?}; there are {}",
+                aldis_crds::crd::plurals().join(", ")
+            );
             std::process::ExitCode::FAILURE
         }
     }

@@ -14,7 +14,10 @@ use crate::schema;
 #[x_kube(validation = ("!has(self.join) || !has(self.join.event) || has(self.allow)", "a room with a join event needs allow; \"true\" lets everybody in"))]
 pub struct Room {
     /// Routes name it in `to[].room`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([-_A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[A-Za-z0-9]([-_A-Za-z0-9]*[A-Za-z0-9])?$")
+    )]
     pub name: String,
     /// How the room is shown, with its parameters in braces: `orders:{tenant}`.
     #[schemars(length(min = 1, max = 256))]

@@ -13,7 +13,7 @@ use crate::membership::Lobby;
 use crate::record::Record;
 use crate::reject::Rejected;
 use crate::room::RoomPattern;
-use crate::route::{Delivery, Routes};
+use crate::route::{Delivery, Made, Routes};
 use crate::time::Millis;
 
 /// A compiled channel.
@@ -101,10 +101,13 @@ impl Channel {
             Decoded::Events(events) => events,
             Decoded::NotForUs => return Ok(Outcome::NotForUs),
         };
-        let mut deliveries = Vec::new();
+        let mut made = Made::default();
         for event in &events {
-            deliveries.extend(self.routes.route(event, now)?);
+            self.routes.add(event, now, &mut made)?;
         }
-        Ok(Outcome::Deliver(deliveries))
+        Ok(Outcome::Deliver(made.deliveries))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use crate::json::{Json, Kind};
 use crate::record::Record;
 use crate::reject::{Reason, Rejected};
 use crate::template::Template;
+use crate::route::MAX_PAYLOADS;
 use crate::time::Millis;
 
 mod cloudevent;
@@ -117,6 +118,7 @@ impl Source {
         };
         let many = self.each.is_some();
         let mut events = Vec::with_capacity(elements.len());
+        let mut made = 0;
         for (index, item) in elements.iter().enumerate() {
             let scope = scope(record, &body, &headers, item.as_ref());
             if let Some(where_) = &self.where_
@@ -129,6 +131,12 @@ impl Source {
             let mut event = self.event(record, &body, envelope.as_ref(), item.as_ref(), &scope)?;
             if many {
                 event.id = format!("{}/{index}", event.id);
+            }
+            // What is not made by a template is a part of the record itself.
+            made += if self.data.is_some() { event.data.text().len() } else { 0 };
+            if made > MAX_PAYLOADS {
+                let message = format!("the data of this record's events is longer than {MAX_PAYLOADS} bytes together");
+                return Err(Rejected::new(Reason::TooLarge, self.field("data"), message));
             }
             events.push(event);
         }

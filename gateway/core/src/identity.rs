@@ -4,12 +4,14 @@
 
 use aldis_crds::channel::{Algorithm, Authentication, IdentityMapping, JwtMethod, QueryMethod};
 use aldis_crds::contract::{Keys, Secret};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::Value as JsonValue;
+use serde_json::value::RawValue;
 
 use crate::compiler::{Compiler, Expressions};
 use crate::expression::{Expression, Names, Scope, Variable};
-use crate::json::Json;
+use crate::json::{Json, Kind, write_string};
 use crate::time::Millis;
 
 /// By how much clocks may differ when `exp` and `nbf` are checked, in ms.
@@ -17,13 +19,18 @@ pub const CLOCK_SKEW_MS: i64 = 30_000;
 /// Longest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
-/// What a client shows when it connects.
-#[derive(Debug)]
+/// What a client shows when it connects. Does not print: there are tokens in it, and the transport's `sid`.
 pub struct Handshake<'a> {
     /// Query of the first HTTP request, decoded, in its order.
     pub query: &'a [(String, String)],
     /// `auth` of the Socket.IO CONNECT packet.
     pub auth: Option<&'a Json>,
+}
+
+impl std::fmt::Debug for Handshake<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handshake(…)")
+    }
 }
 
 /// Who a client is.
@@ -169,9 +176,9 @@ impl Methods {
         if token.len() > MAX_TOKEN {
             return Err(invalid("it is too long"));
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|error| invalid(&error.to_string()))?;
+        let header = jsonwebtoken::decode_header(token).map_err(|error| invalid(&in_words(&error)))?;
         let claimed = jsonwebtoken::dangerous::insecure_decode::<JsonValue>(token)
-            .map_err(|error| invalid(&error.to_string()))?;
+            .map_err(|error| invalid(&in_words(&error)))?;
         let issuer = claimed.claims.get("iss").and_then(JsonValue::as_str);
         let method = self
             .jwt
@@ -181,10 +188,12 @@ impl Methods {
                     && (method.issuer.is_none() || method.issuer.as_deref() == issuer)
             })
             .ok_or_else(|| invalid("no method takes its algorithm and issuer"))?;
-        let token = jsonwebtoken::decode::<JsonValue>(token, &method.key, &method.validation)
-            .map_err(|error| invalid(&format!("{}: {error}", method.name)))?;
-        check_times(&token.claims, now).map_err(|reason| invalid(&format!("{}: {reason}", method.name)))?;
-        let claims = Json::from_value(&token.claims);
+        let failed = |reason: String| invalid(&format!("{}: {reason}", method.name));
+        // As text, so that a big number stays the user's id that it is.
+        let token = jsonwebtoken::decode::<Box<RawValue>>(token, &method.key, &method.validation)
+            .map_err(|error| failed(in_words(&error)))?;
+        let claims = Json::parse(token.claims.get()).map_err(|error| failed(error.to_string()))?;
+        check_times(&claims, now).map_err(|reason| failed(reason.to_owned()))?;
         Ok(method
             .identity
             .identity(&method.name, &Scope::new().with("claims", Variable::Json(&claims))))
@@ -200,14 +209,22 @@ fn token(handshake: &Handshake<'_>) -> Option<String> {
     (!matches!(text.as_str(), "" | "undefined" | "null")).then_some(text)
 }
 
+/// The library's error, without what the token holds: its JSON errors quote it.
+fn in_words(error: &jsonwebtoken::errors::Error) -> String {
+    match error.kind() {
+        ErrorKind::Json(error) => format!("its header or claims do not fit, at column {}", error.column()),
+        _ => error.to_string(),
+    }
+}
+
 /// `exp` and `nbf` (RFC 7519), where they are there, against `now`.
-fn check_times(claims: &JsonValue, now: Millis) -> Result<(), &'static str> {
-    let millis = |name: &str| match claims.get(name) {
-        None | Some(JsonValue::Null) => Ok(None),
-        Some(value) => value
-            .as_f64()
-            .map(|seconds| Some((seconds * 1000.0) as i64))
-            .ok_or("exp or nbf is no number"),
+fn check_times(claims: &Json, now: Millis) -> Result<(), &'static str> {
+    let millis = |name: &str| match claims.get(name).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => match (value.kind(), value.text().parse::<f64>()) {
+            (Kind::Number, Ok(seconds)) => Ok(Some((seconds * 1000.0) as i64)),
+            _ => Err("exp or nbf is no number"),
+        },
     };
     match (millis("exp")?, millis("nbf")?) {
         (Some(exp), _) if exp.saturating_add(CLOCK_SKEW_MS) <= now.0 => Err("it has expired"),
@@ -342,25 +359,23 @@ impl Mapping {
                 .ok()
                 .and_then(|value| value.write_json(&mut text).ok());
             written
-                .and_then(|()| serde_json::from_str(&text).ok())
-                .unwrap_or(JsonValue::Null)
+                .and_then(|()| Json::parse(text).ok())
+                .unwrap_or_else(Json::null)
         };
-        let user = self.user.as_ref().map_or(JsonValue::Null, value);
-        let user_text = match &user {
-            JsonValue::Null => None,
-            JsonValue::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let mut identity: serde_json::Map<_, _> = self
-            .attributes
-            .iter()
-            .map(|(name, expression)| (name.clone(), value(expression)))
-            .collect();
-        identity.insert("user".to_owned(), user);
+        let user = self.user.as_ref().map_or_else(Json::null, value);
+        let mut identity = format!("{{\"user\":{}", user.text());
+        for (name, expression) in &self.attributes {
+            identity.push(',');
+            write_string(&mut identity, name);
+            identity.push(':');
+            identity.push_str(value(expression).text());
+        }
+        identity.push('}');
+        let user_text = || user.as_str().map_or_else(|| user.text().to_owned(), |text| text.into_owned());
         Identity {
-            user: user_text,
+            user: (!user.is_null()).then(user_text),
             method: method.to_owned(),
-            json: Json::from_value(&JsonValue::Object(identity)),
+            json: Json::parse(identity).unwrap_or_else(|_| empty_identity()),
         }
     }
 }

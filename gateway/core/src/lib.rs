@@ -25,6 +25,8 @@ pub mod room;
 
 pub mod reject;
 
+mod event_name;
+
 pub mod compiler;
 
 pub mod expression;
@@ -32,3 +34,6 @@ pub mod template;
 
 pub mod json;
 pub mod time;
+
+#[cfg(test)]
+mod fixtures;

@@ -7,6 +7,7 @@ use aldis_crds::channel::{Greeting as GreetingSpec, Reply as ReplySpec, Room as 
 use serde_json::Value as JsonValue;
 
 use crate::compiler::{Compiler, Expressions};
+use crate::event_name;
 use crate::expression::{Expression, Names, Scope, Variable};
 use crate::identity::Identity;
 use crate::json::{Json, write_string};
@@ -14,8 +15,7 @@ use crate::room::{RoomKey, RoomPattern};
 use crate::template::Template;
 use crate::time::Millis;
 
-/// A client event.
-#[derive(Debug)]
+/// A client event. Does not print: the socket's id is a secret of the transport, and the arguments are the client's.
 pub struct ClientEvent<'a> {
     /// Its name.
     pub name: &'a str,
@@ -23,6 +23,12 @@ pub struct ClientEvent<'a> {
     pub args: &'a Json,
     /// Id of the socket.
     pub socket_id: &'a str,
+}
+
+impl std::fmt::Debug for ClientEvent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClientEvent({:?})", self.name)
+    }
 }
 
 /// What a client event does.
@@ -231,10 +237,10 @@ impl Lobby {
             .with("identity", Variable::Json(&identity.json))
             .with("socket.id", Variable::Json(&socket_id))
             .with("now", Variable::Time(now));
-        let name = event.render_name(&scope).ok()??;
+        let name = event_name::checked(event.render_name(&scope).ok()?).ok()?;
         let mut out = String::new();
         payload.render(&scope, &mut out).ok()?;
-        Some((name, out))
+        Some((name.to_string(), out))
     }
 }
 
@@ -348,8 +354,10 @@ impl Reply {
         let emit = match &self.emit {
             Some((name, args)) => {
                 let name = name.render_name(scope).map_err(|error| failed(error.message))?;
-                let name = name.ok_or_else(|| failed("the reply's event name is null or empty".to_owned()))?;
-                Some((name.into(), args.render(event, scope)?))
+                Some((
+                    event_name::checked(name).map_err(failed)?,
+                    args.render(event, scope)?,
+                ))
             }
             None => None,
         };

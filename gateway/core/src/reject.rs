@@ -15,19 +15,22 @@ pub enum Reason {
     Room,
     /// An expression failed.
     Expression,
-    /// An emitted event's name is empty or reserved.
+    /// An emitted event's name is empty, reserved or too long.
     EventName,
+    /// It would make too much: more deliveries or longer payloads than one record may.
+    TooLarge,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::NotJson,
         Reason::NoType,
         Reason::Required,
         Reason::Room,
         Reason::Expression,
         Reason::EventName,
+        Reason::TooLarge,
     ];
 
     /// As metrics, logs and dead letters name it.
@@ -39,6 +42,7 @@ impl Reason {
             Reason::Room => "room_unrenderable",
             Reason::Expression => "expression",
             Reason::EventName => "event_name",
+            Reason::TooLarge => "too_large",
         }
     }
 }

@@ -146,7 +146,7 @@ impl RoomPattern {
         let values: Result<Box<[_]>, _> = with
             .iter()
             .map(|(name, expression)| {
-                let value = expression.evaluate_or_null(scope).map_err(|error| match error {
+                let value = expression.evaluate(scope).map_err(|error| match error {
                     EvaluateError::Missing(what) => RoomError::Empty(format!("parameter {name}: {what} is not there")),
                     EvaluateError::Failed(message) => RoomError::Failed(format!("parameter {name}: {message}")),
                 })?;
@@ -176,7 +176,9 @@ fn parameter(name: &str, value: &Value<'_>) -> Result<Box<str>, RoomError> {
         )))
     };
     let fits = match value {
-        Value::Json(json) => matches!(json.kind(), Kind::String | Kind::Number),
+        // A string with half a character (`"\ud800"`) has no text.
+        Value::Json(json) if json.kind() == Kind::String => json.as_str().is_some(),
+        Value::Json(json) => json.kind() == Kind::Number,
         Value::Constant(value) => value.is_string() || value.is_number(),
         Value::Text(_) | Value::Int(_) => true,
         Value::Cel(value) => {

@@ -8,16 +8,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aldis_crds::channel::{Emit as EmitSpec, Route as RouteSpec, Target as TargetSpec};
-use aldis_crds::names::event_name_is_free;
 
 use crate::compiler::{Compiler, Expressions};
 use crate::decode::Event;
+use crate::event_name;
 use crate::expression::{Expression, Names, Scope, Variable};
 use crate::json::{Json, write_string};
 use crate::reject::{Reason, Rejected};
 use crate::room::{RoomError, RoomKey, RoomPattern};
 use crate::template::Template;
 use crate::time::Millis;
+
+/// Most deliveries that one record may make: [`crate::decode::MAX_EVENTS`] with the most emits that a route has, and some.
+pub const MAX_DELIVERIES: usize = 10_000;
+/// Most bytes of payloads that one record may make. A template multiplies: without a bound one record of 1 MiB could make a
+/// gigabyte.
+pub const MAX_PAYLOADS: usize = 16 * 1024 * 1024;
 
 /// What one emit sends, not yet numbered.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +43,29 @@ pub enum Audience {
     Everyone,
     /// The clients in these rooms, each once: the first listed room that a client is in decides its payload (by index).
     Rooms(Vec<(RoomKey, usize)>),
+}
+
+/// The deliveries of one record, as they are made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) deliveries: Vec<Delivery>,
+    bytes: usize,
+}
+
+impl Made {
+    fn push(&mut self, delivery: Delivery, at: String) -> Result<(), Rejected> {
+        self.bytes += delivery.payloads.iter().map(|payload| payload.len()).sum::<usize>();
+        if self.bytes > MAX_PAYLOADS {
+            let message = format!("the payloads of this record are longer than {MAX_PAYLOADS} bytes together");
+            return Err(Rejected::new(Reason::TooLarge, at, message));
+        }
+        if self.deliveries.len() == MAX_DELIVERIES {
+            let message = format!("this record makes more than {MAX_DELIVERIES} deliveries");
+            return Err(Rejected::new(Reason::TooLarge, at, message));
+        }
+        self.deliveries.push(delivery);
+        Ok(())
+    }
 }
 
 /// The compiled routes of a channel.
@@ -76,6 +105,8 @@ struct Target {
 
 /// What a route's expressions can use, besides its own `let`.
 const NAMES: [&str; 5] = ["event.id", "event.type", "event.time", "event.data", "now"];
+/// Names that mean something else already: an entry of this name could never be read.
+const NOT_FOR_LET: [&str; 7] = ["event", "now", "tables", "true", "false", "null", "in"];
 
 impl Routes {
     pub(crate) fn compile(
@@ -103,11 +134,17 @@ impl Routes {
     /// # Errors
     /// Why the record must go to the dead letters.
     pub fn route(&self, event: &Event, now: Millis) -> Result<Vec<Delivery>, Rejected> {
-        let mut deliveries = Vec::new();
+        let mut made = Made::default();
+        self.add(event, now, &mut made)?;
+        Ok(made.deliveries)
+    }
+
+    /// [`Routes::route`] for one of several events of a record.
+    pub(crate) fn add(&self, event: &Event, now: Millis, made: &mut Made) -> Result<(), Rejected> {
         for index in self.matching(&event.type_) {
-            self.routes[index].route(event, now, &format_args!("routes[{index}]"), &mut deliveries)?;
+            self.routes[index].route(event, now, &format_args!("routes[{index}]"), made)?;
         }
-        Ok(deliveries)
+        Ok(())
     }
 
     fn matching(&self, type_: &str) -> Vec<usize> {
@@ -132,11 +169,8 @@ impl Route {
         compiler: &mut Compiler,
     ) -> Self {
         for name in spec.let_.keys() {
-            if !is_identifier(name)
-                || NAMES.iter().any(|known| known.split('.').next() == Some(name))
-                || name == "tables"
-            {
-                let message = "choose another name: letters, digits and _, and none of event, now, tables";
+            if !is_identifier(name) || NOT_FOR_LET.contains(&name.as_str()) {
+                let message = "choose another name: letters, digits and _, and none of event, now, tables, true, false, null and in";
                 compiler.problem(format!("{field}.let.{name}"), message);
             }
         }
@@ -159,7 +193,7 @@ impl Route {
         event: &Event,
         now: Millis,
         at: &dyn std::fmt::Display,
-        deliveries: &mut Vec<Delivery>,
+        made: &mut Made,
     ) -> Result<(), Rejected> {
         let scope = event_scope(event, now);
         if let Some(when) = &self.when
@@ -187,7 +221,9 @@ impl Route {
         });
         for (index, emit) in self.emits.iter().enumerate() {
             let emit_at = format!("{at}.emit[{index}]");
-            deliveries.extend(emit.deliver(event, &scope, &emit_at)?);
+            if let Some(delivery) = emit.deliver(event, &scope, &emit_at)? {
+                made.push(delivery, emit_at)?;
+            }
         }
         Ok(())
     }
@@ -247,6 +283,10 @@ impl Emit {
                 Err(RoomError::Failed(message)) => return Err(expression(target_at(), message)),
                 Err(error) => return Err(Rejected::new(Reason::Room, target_at(), error.message())),
             };
+            // Two targets may name one room (a buyer who is also the seller): the first listed one counts.
+            if rooms.iter().any(|(known, _)| *known == room) {
+                continue;
+            }
             let payload = match (&target.payload, shared) {
                 (Some(template), _) => {
                     payloads.push(render(template, scope, &format!("{}.payload", target_at()))?);
@@ -271,13 +311,7 @@ impl Emit {
     fn event_name(&self, scope: &Scope<'_>, at: &str) -> Result<Arc<str>, Rejected> {
         let at = format!("{at}.event");
         match self.event.render_name(scope) {
-            Ok(Some(name)) if event_name_is_free(&name) => Ok(name.into()),
-            Ok(Some(name)) => Err(Rejected::new(
-                Reason::EventName,
-                at,
-                format!("the event name {name:?} is reserved by Socket.IO or Aldis"),
-            )),
-            Ok(None) => Err(Rejected::new(Reason::EventName, at, "the event name is null or empty")),
+            Ok(name) => event_name::checked(name).map_err(|message| Rejected::new(Reason::EventName, at, message)),
             Err(error) => Err(expression(at, error.message)),
         }
     }

@@ -57,7 +57,11 @@ impl Table {
         let index = self.channels.len();
         for (position, source) in channel.sources.iter().enumerate() {
             for topic in &source.topics {
-                self.by_topic.entry(topic.clone()).or_default().push((index, position));
+                let readers = self.by_topic.entry(topic.clone()).or_default();
+                // A topic that is listed twice is still read once.
+                if !readers.contains(&(index, position)) {
+                    readers.push((index, position));
+                }
             }
         }
         for attachment in &channel.attachments {

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::expression::bounds::MAX_SOURCE;
 use crate::expression::{CompileError, Expression, Names, Scope, Tables, Value};
-use crate::json::{write_escaped, write_string};
+use crate::json::{Json, Kind, write_escaped, write_string};
 
 /// Deepest nesting of a template.
 pub const MAX_DEPTH: usize = 16;
@@ -127,12 +127,15 @@ impl Template {
             at: String::new(),
             message: message.to_owned(),
         };
-        match serde_json::from_str(&out).map_err(|error| fail(&error.to_string()))? {
-            JsonValue::Null => Ok(None),
-            JsonValue::String(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-            JsonValue::Number(number) => Ok(Some(number.to_string())),
-            JsonValue::Bool(value) => Ok(Some(value.to_string())),
-            JsonValue::Array(_) | JsonValue::Object(_) => Err(fail("it gives a list or an object, not a text")),
+        let made = Json::parse(out).map_err(|error| fail(&error.to_string()))?;
+        match made.kind() {
+            Kind::Null => Ok(None),
+            Kind::String => match made.as_str() {
+                Some(text) => Ok(Some(text.into_owned()).filter(|text| !text.is_empty())),
+                None => Err(fail("it gives a string that holds half a character")),
+            },
+            Kind::Number | Kind::Bool => Ok(Some(made.text().to_owned())),
+            Kind::List | Kind::Map => Err(fail("it gives a list or an object, not a text")),
         }
     }
 
@@ -336,7 +339,6 @@ mod tests {
 
     use super::*;
     use crate::expression::Variable;
-    use crate::json::Json;
 
     fn render(template: JsonValue, event: JsonValue) -> Result<String, String> {
         let template = Template::compile(&template, &Names(&["x", "now"]), &Arc::default()).map_err(|errors| {

@@ -1,13 +1,14 @@
 //! Times as Aldis handles and shows them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, Kafka's measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub i64);
 
 impl Millis {
-    /// RFC 3339 with milliseconds and `Z`: `2026-11-21T09:30:00.000Z`. Times beyond year 262,000 are shown as the epoch.
+    /// RFC 3339 with milliseconds and `Z`: `2026-11-21T09:30:00.000Z`. Times before year 1 or after
+    /// 9999, which RFC 3339 has no form for, are shown as the epoch.
     pub fn rfc3339(self) -> String {
         self.to_chrono().to_rfc3339_opts(SecondsFormat::Millis, true)
     }
@@ -20,7 +21,10 @@ impl Millis {
     }
 
     pub(crate) fn to_chrono(self) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(self.0).unwrap_or_default()
+        // Also keeps calculations with them in what chrono can hold: it panics beyond.
+        DateTime::from_timestamp_millis(self.0)
+            .filter(|time| (1..=9999).contains(&time.year()))
+            .unwrap_or_default()
     }
 }
 

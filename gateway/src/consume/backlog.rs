@@ -67,7 +67,14 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) fn new(marks: Marks) -> Self {
-        Self { marks, waiting: VecDeque::new(), records: 0, bytes: 0, full: false, last: None }
+        Self {
+            marks,
+            waiting: VecDeque::new(),
+            records: 0,
+            bytes: 0,
+            full: false,
+            last: None,
+        }
     }
 
     /// Adds a record. Says false when it was had already (offsets of a partition only grow), which changes nothing.
@@ -92,7 +99,12 @@ impl Backlog {
             bytes += size(record);
             bytes <= self.marks.batch_bytes
         };
-        let count = self.waiting.iter().take(self.marks.batch_records).take_while(fits).count();
+        let count = self
+            .waiting
+            .iter()
+            .take(self.marks.batch_records)
+            .take_while(fits)
+            .count();
         let count = count.max(1).min(self.waiting.len());
         self.waiting.drain(..count).collect()
     }
@@ -124,7 +136,10 @@ impl Backlog {
 
 /// About how many bytes of memory a record takes.
 pub(super) fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
+    let headers = record
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
     let content = record.key.as_ref().map_or(0, |key| key.len()) + record.value.as_ref().map_or(0, |value| value.len());
     RECORD_OVERHEAD + content + headers.sum::<usize>()
 }

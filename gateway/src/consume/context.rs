@@ -29,7 +29,10 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { events, closing: AtomicBool::new(false) }
+        Self {
+            events,
+            closing: AtomicBool::new(false),
+        }
     }
 
     /// From now on callbacks answer themselves.
@@ -55,11 +58,18 @@ impl ConsumerContext for Context {
         let event = if assign {
             Event::Assign(named(partitions))
         } else {
-            Event::Revoke { partitions: named(partitions), lost: consumer.assignment_lost() }
+            Event::Revoke {
+                partitions: named(partitions),
+                lost: consumer.assignment_lost(),
+            }
         };
         let unheard = self.closing.load(Ordering::Acquire) || self.events.send(event).is_err();
         if unheard {
-            if assign { accept_none(consumer) } else { give_back(consumer, &named(partitions)) }
+            if assign {
+                accept_none(consumer)
+            } else {
+                give_back(consumer, &named(partitions))
+            }
         }
     }
 }
@@ -86,5 +96,9 @@ pub(super) fn give_back(consumer: &impl Consumer<Context>, partitions: &[(String
 }
 
 fn named(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
-    partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+    partitions
+        .elements()
+        .iter()
+        .map(|element| (element.topic().to_owned(), element.partition()))
+        .collect()
 }

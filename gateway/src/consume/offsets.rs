@@ -80,11 +80,27 @@ impl Start {
 /// When no record is at or after that time, all below `high` are older, as `high` was read first; so `high` misses none.
 pub(super) fn start(known: Known) -> Start {
     match known {
-        Known { committed: Some(offset), .. } => Start::Committed(offset),
-        Known { existed: false, low, .. } => Start::Chosen(low),
-        Known { by_time: ByTime::At(offset), .. } => Start::Chosen(offset),
-        Known { by_time: ByTime::NoneYet, high, .. } => Start::Chosen(high),
-        Known { by_time: ByTime::Unsupported, low, .. } => Start::Chosen(low),
+        Known {
+            committed: Some(offset),
+            ..
+        } => Start::Committed(offset),
+        Known {
+            existed: false, low, ..
+        } => Start::Chosen(low),
+        Known {
+            by_time: ByTime::At(offset),
+            ..
+        } => Start::Chosen(offset),
+        Known {
+            by_time: ByTime::NoneYet,
+            high,
+            ..
+        } => Start::Chosen(high),
+        Known {
+            by_time: ByTime::Unsupported,
+            low,
+            ..
+        } => Start::Chosen(low),
     }
 }
 
@@ -125,21 +141,52 @@ mod tests {
 
     #[test]
     fn a_committed_offset_wins() {
-        let known = Known { committed: Some(0), existed: true, low: 5, high: 90, by_time: ByTime::At(40) };
+        let known = Known {
+            committed: Some(0),
+            existed: true,
+            low: 5,
+            high: 90,
+            by_time: ByTime::At(40),
+        };
         assert_eq!(start(known), Start::Committed(0));
     }
 
     #[test]
     fn a_new_group_does_not_replay_history() {
-        let known = Known { committed: None, existed: true, low: 5, high: 90, by_time: ByTime::At(40) };
+        let known = Known {
+            committed: None,
+            existed: true,
+            low: 5,
+            high: 90,
+            by_time: ByTime::At(40),
+        };
         assert_eq!(start(known), Start::Chosen(40));
-        assert_eq!(start(Known { by_time: ByTime::NoneYet, ..known }), Start::Chosen(90));
-        assert_eq!(start(Known { by_time: ByTime::Unsupported, ..known }), Start::Chosen(5), "rather again than never");
+        assert_eq!(
+            start(Known {
+                by_time: ByTime::NoneYet,
+                ..known
+            }),
+            Start::Chosen(90)
+        );
+        assert_eq!(
+            start(Known {
+                by_time: ByTime::Unsupported,
+                ..known
+            }),
+            Start::Chosen(5),
+            "rather again than never"
+        );
     }
 
     #[test]
     fn a_partition_that_is_new_is_read_whole_whatever_its_times_say() {
-        let known = Known { committed: None, existed: false, low: 0, high: 90, by_time: ByTime::NoneYet };
+        let known = Known {
+            committed: None,
+            existed: false,
+            low: 0,
+            high: 90,
+            by_time: ByTime::NoneYet,
+        };
         assert_eq!(start(known), Start::Chosen(0));
     }
 }

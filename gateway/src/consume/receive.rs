@@ -26,8 +26,7 @@ use super::survey::{Survey, survey};
 use super::worker::{Partition, work};
 use super::{
     COMMIT_INTERVAL, ConsumerSettings, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT, LEAVE_BUDGET, Limits,
-    MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, Rebalance, SESSION_TIMEOUT, START_MARGIN, StartAt,
-    Take,
+    MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, Rebalance, START_MARGIN, StartAt, Take,
 };
 use crate::kafka::{METADATA_REFRESH, client, millis};
 
@@ -89,7 +88,7 @@ impl<T: Take> Receiver<T> {
         state: watch::Sender<ConsumerState>,
     ) -> KafkaResult<Self> {
         let (events_tx, events) = mpsc::unbounded_channel();
-        let consumer = Arc::new(config(&settings).create_with_context(Context::new(events_tx.clone()))?);
+        let consumer = Arc::new(config(&settings, &limits).create_with_context(Context::new(events_tx.clone()))?);
         Ok(Self {
             consumer,
             start_at: settings.start_at,
@@ -149,7 +148,11 @@ impl<T: Take> Receiver<T> {
 
     fn receive(&mut self, message: &BorrowedMessage<'_>) {
         // A partition that is not here was revoked a moment ago: its next owner reads the record.
-        let Some(owned) = self.owned.get_mut(message.topic()).and_then(|topic| topic.get_mut(&message.partition())) else {
+        let Some(owned) = self
+            .owned
+            .get_mut(message.topic())
+            .and_then(|topic| topic.get_mut(&message.partition()))
+        else {
             return;
         };
         let record = record(Arc::clone(&owned.partition.topic), message);
@@ -164,7 +167,9 @@ impl<T: Take> Receiver<T> {
             Event::Revoke { partitions, lost } => self.revoke(&partitions, lost),
             Event::Started(starts) => {
                 let wanted = |(key, start): ((String, i32), Start)| {
-                    self.waiting.remove(&key).map(|_| (key.0, key.1, Offset::Offset(start.offset())))
+                    self.waiting
+                        .remove(&key)
+                        .map(|_| (key.0, key.1, Offset::Offset(start.offset())))
                 };
                 let starts = starts.into_iter().filter_map(wanted).collect();
                 self.begin(starts);
@@ -186,10 +191,18 @@ impl<T: Take> Receiver<T> {
         self.observe.rebalanced(Rebalance::Assigned, partitions.len());
         if self.start_at == StartAt::Earliest {
             // Without a committed offset, auto.offset.reset decides.
-            return self.begin(partitions.into_iter().map(|(topic, partition)| (topic, partition, Offset::Stored)).collect());
+            return self.begin(
+                partitions
+                    .into_iter()
+                    .map(|(topic, partition)| (topic, partition, Offset::Stored))
+                    .collect(),
+            );
         }
         accept_none(&*self.consumer);
-        let waiting: Vec<_> = partitions.into_iter().map(|(topic, partition)| self.wait(topic, partition)).collect();
+        let waiting: Vec<_> = partitions
+            .into_iter()
+            .map(|(topic, partition)| self.wait(topic, partition))
+            .collect();
         if !waiting.is_empty() {
             tokio::spawn(look_up(waiting, Arc::clone(&self.consumer), self.events_tx.clone()));
         }
@@ -201,7 +214,13 @@ impl<T: Take> Receiver<T> {
         let since_ms = self.subscribed.get(&topic).copied().unwrap_or_else(now_ms) - START_MARGIN.as_millis() as i64;
         let number = usize::try_from(partition).unwrap_or_default();
         let existed = self.first_seen.get(&topic).is_none_or(|count| number < *count);
-        Waiting { topic, partition, since_ms, existed, wanted }
+        Waiting {
+            topic,
+            partition,
+            since_ms,
+            existed,
+            wanted,
+        }
     }
 
     /// Starts workers, then reading.
@@ -219,7 +238,14 @@ impl<T: Take> Receiver<T> {
             )));
             let (topic, number) = (Arc::clone(&partition.topic), partition.partition);
             self.observe.assigned(&topic, number, true);
-            self.owned.entry(topic).or_default().insert(number, Owned { partition, worker, paused: false });
+            self.owned.entry(topic).or_default().insert(
+                number,
+                Owned {
+                    partition,
+                    worker,
+                    paused: false,
+                },
+            );
         }
         if let Err(error) = self.consumer.incremental_assign(&assigned) {
             tracing::error!(%error, "kafka partitions could not be taken up; they stand still until the next rebalance");
@@ -233,13 +259,20 @@ impl<T: Take> Receiver<T> {
 
     fn revoke(&mut self, partitions: &[(String, i32)], lost: bool) {
         tracing::info!(partitions = %list(partitions), lost, "kafka partitions revoked");
-        self.observe.rebalanced(if lost { Rebalance::Lost } else { Rebalance::Revoked }, partitions.len());
+        self.observe.rebalanced(
+            if lost { Rebalance::Lost } else { Rebalance::Revoked },
+            partitions.len(),
+        );
         let mut going = Vec::new();
         for (topic, partition) in partitions {
             if let Some(wanted) = self.waiting.remove(&(topic.clone(), *partition)) {
                 wanted.store(false, Ordering::Release);
             }
-            going.extend(self.owned.get_mut(topic.as_str()).and_then(|topic| topic.remove(partition)));
+            going.extend(
+                self.owned
+                    .get_mut(topic.as_str())
+                    .and_then(|topic| topic.remove(partition)),
+            );
             self.observe.assigned(topic, *partition, false);
         }
         self.owned.retain(|_, partitions| !partitions.is_empty());
@@ -273,7 +306,8 @@ impl<T: Take> Receiver<T> {
         for topic in &topics {
             self.subscribed.entry(topic.clone()).or_insert(now);
         }
-        self.state.send_modify(|state| state.missing.retain(|topic| topics.contains(topic)));
+        self.state
+            .send_modify(|state| state.missing.retain(|topic| topics.contains(topic)));
         tracing::info!(topics = topics.len(), "kafka subscription set");
         let names: Vec<_> = topics.iter().map(String::as_str).collect();
         if names.is_empty() {
@@ -315,8 +349,15 @@ impl<T: Take> Receiver<T> {
             Err(error) => return self.connected(Err(&error)),
         };
         self.connected(Ok(()));
-        let found: Survey = found.into_iter().filter(|(topic, _)| self.subscribed.contains_key(topic)).collect();
-        let missing: BTreeSet<_> = found.iter().filter(|(_, count)| **count == 0).map(|(topic, _)| topic.clone()).collect();
+        let found: Survey = found
+            .into_iter()
+            .filter(|(topic, _)| self.subscribed.contains_key(topic))
+            .collect();
+        let missing: BTreeSet<_> = found
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(topic, _)| topic.clone())
+            .collect();
         for (topic, count) in found {
             self.first_seen.entry(topic).or_insert(count);
         }
@@ -373,7 +414,10 @@ impl<T: Take> Receiver<T> {
         for wanted in self.waiting.values() {
             wanted.store(false, Ordering::Release);
         }
-        let owned = std::mem::take(&mut self.owned).into_values().flat_map(BTreeMap::into_values).collect();
+        let owned = std::mem::take(&mut self.owned)
+            .into_values()
+            .flat_map(BTreeMap::into_values)
+            .collect();
         release(owned, self.limits.shutdown, &self.consumer).await;
         self.releases.close();
         self.releases.wait().await;
@@ -412,13 +456,21 @@ async fn leave(mut consumer: Arc<KafkaConsumer>) {
 
 /// Pauses or resumes a partition, as it wants.
 fn pace(consumer: &KafkaConsumer, owned: &mut Owned, observe: &dyn Observe) {
-    let (topic, partition, pause) = (&*owned.partition.topic, owned.partition.partition, owned.partition.pause());
+    let (topic, partition, pause) = (
+        &*owned.partition.topic,
+        owned.partition.partition,
+        owned.partition.pause(),
+    );
     if pause == owned.paused {
         return;
     }
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, partition);
-    let done = if pause { consumer.pause(&list) } else { consumer.resume(&list) };
+    let done = if pause {
+        consumer.pause(&list)
+    } else {
+        consumer.resume(&list)
+    };
     match done {
         Ok(()) => {
             owned.paused = pause;
@@ -430,7 +482,10 @@ fn pace(consumer: &KafkaConsumer, owned: &mut Owned, observe: &dyn Observe) {
 
 fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice))).collect()
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
+            .collect()
     });
     Record {
         topic,
@@ -443,12 +498,12 @@ fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-fn config(settings: &ConsumerSettings) -> ClientConfig {
+fn config(settings: &ConsumerSettings, limits: &Limits) -> ClientConfig {
     let mut config = client(&settings.bootstrap_servers, "aldis-gateway");
     config
         .set("group.id", &settings.group_id)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", millis(SESSION_TIMEOUT))
+        .set("session.timeout.ms", millis(limits.session))
         .set("heartbeat.interval.ms", millis(HEARTBEAT))
         .set("max.poll.interval.ms", millis(MAX_POLL_INTERVAL))
         .set("enable.auto.commit", "true")
@@ -469,5 +524,9 @@ fn now_ms() -> i64 {
 }
 
 fn list(partitions: &[(String, i32)]) -> String {
-    partitions.iter().map(|(topic, partition)| format!("{topic}/{partition}")).collect::<Vec<_>>().join(" ")
+    partitions
+        .iter()
+        .map(|(topic, partition)| format!("{topic}/{partition}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -12,6 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::COMMIT_BUDGET;
 use super::context::KafkaConsumer;
 use super::worker::Partition;
+
+/// Pause before a commit is tried again that came in the middle of a rebalance. 100 ms.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
 
 /// A partition that this replica reads, with its worker.
 pub(super) struct Owned {
@@ -29,7 +32,10 @@ pub(super) async fn release(owned: Vec<Owned>, budget: Duration, consumer: &Arc<
         partition.stop.cancel();
     }
     let mut offsets = Vec::new();
-    for Owned { partition, mut worker, .. } in owned {
+    for Owned {
+        partition, mut worker, ..
+    } in owned
+    {
         if timeout_at(deadline, &mut worker).await.is_err() {
             tracing::warn!(
                 topic = &*partition.topic,
@@ -56,13 +62,28 @@ pub(super) fn forfeit(owned: Vec<Owned>) {
 
 async fn commit_within(budget: Duration, consumer: &Arc<KafkaConsumer>, offsets: Vec<(String, i32, i64)>) {
     let consumer = Arc::clone(consumer);
-    let committing = tokio::task::spawn_blocking(move || commit(&consumer, &offsets));
+    let committing = tokio::task::spawn_blocking(move || commit_through(&consumer, &offsets, budget));
     match timeout(budget, committing).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) => {}
         Ok(Ok(Err(error))) => tracing::warn!(%error, "offsets could not be committed, some records come again"),
         Ok(Err(error)) => tracing::error!(%error, "committing offsets failed, some records come again"),
         Err(_) => tracing::warn!("offsets could not be committed in time, some records may come again"),
+    }
+}
+
+/// Commits, also where the group is just rebalancing: it takes commits again once its members have answered. Blocks.
+fn commit_through(consumer: &KafkaConsumer, offsets: &[(String, i32, i64)], budget: Duration) -> KafkaResult<()> {
+    use RDKafkaErrorCode as Code;
+    let deadline = std::time::Instant::now() + budget;
+    loop {
+        let committed = commit(consumer, offsets);
+        let code = committed.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        let passes = matches!(code, Some(Code::IllegalGeneration | Code::RebalanceInProgress));
+        if !passes || std::time::Instant::now() + COMMIT_RETRY > deadline {
+            return committed;
+        }
+        std::thread::sleep(COMMIT_RETRY);
     }
 }
 

@@ -108,8 +108,15 @@ fn ask(consumer: &KafkaConsumer, waiting: &[Waiting]) -> (HashMap<(String, i32),
         }
     }
     // Who is no longer in charge must not overwrite what the next owner has committed.
-    chosen.retain(|(key, _)| waiting.iter().any(|partition| partition.key() == *key && partition.is_wanted()));
-    let offsets: Vec<_> = chosen.iter().map(|((topic, partition), offset)| (topic.clone(), *partition, *offset)).collect();
+    chosen.retain(|(key, _)| {
+        waiting
+            .iter()
+            .any(|partition| partition.key() == *key && partition.is_wanted())
+    });
+    let offsets: Vec<_> = chosen
+        .iter()
+        .map(|((topic, partition), offset)| (topic.clone(), *partition, *offset))
+        .collect();
     if offsets.is_empty() {
         return (found, failed);
     }
@@ -133,24 +140,43 @@ fn committed(consumer: &KafkaConsumer, waiting: &[Waiting]) -> KafkaResult<Commi
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        ((element.topic().to_owned(), element.partition()), element.error().map(|()| offset))
+        (
+            (element.topic().to_owned(), element.partition()),
+            element.error().map(|()| offset),
+        )
     });
     Ok(answers.collect())
 }
 
 fn choose(consumer: &KafkaConsumer, partition: &Waiting) -> KafkaResult<Start> {
     let (low, high) = consumer.fetch_watermarks(&partition.topic, partition.partition, ANSWER_TIMEOUT)?;
-    let by_time = if partition.existed { by_time(consumer, partition)? } else { ByTime::NoneYet };
-    Ok(offsets::start(Known { committed: None, existed: partition.existed, low, high, by_time }))
+    let by_time = if partition.existed {
+        by_time(consumer, partition)?
+    } else {
+        ByTime::NoneYet
+    };
+    Ok(offsets::start(Known {
+        committed: None,
+        existed: partition.existed,
+        low,
+        high,
+        by_time,
+    }))
 }
 
 fn by_time(consumer: &KafkaConsumer, partition: &Waiting) -> KafkaResult<ByTime> {
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(partition.since_ms))?;
-    let answer = consumer.offsets_for_times(list, ANSWER_TIMEOUT).and_then(|list| match list.elements().first() {
-        Some(element) => element.error().map(|()| element.offset()),
-        None => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition)),
-    });
+    list.add_partition_offset(
+        &partition.topic,
+        partition.partition,
+        Offset::Offset(partition.since_ms),
+    )?;
+    let answer = consumer
+        .offsets_for_times(list, ANSWER_TIMEOUT)
+        .and_then(|list| match list.elements().first() {
+            Some(element) => element.error().map(|()| element.offset()),
+            None => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition)),
+        });
     match answer {
         Ok(Offset::Offset(offset)) => Ok(ByTime::At(offset)),
         Ok(_) => Ok(ByTime::NoneYet),

@@ -31,7 +31,13 @@ async fn records_of_a_partition_are_taken_in_order_and_committed_by_a_graceful_s
     }
     let record = taker.first();
     assert_eq!(record.key.as_deref(), Some(&b"key"[..]));
-    assert_eq!(record.headers, [("type".to_owned(), Some("order.created".into())), ("empty".to_owned(), None)]);
+    assert_eq!(
+        record.headers,
+        [
+            ("type".to_owned(), Some("order.created".into())),
+            ("empty".to_owned(), None)
+        ]
+    );
     assert!(record.timestamp_ms > 1_700_000_000_000, "{}", record.timestamp_ms);
 }
 
@@ -40,7 +46,13 @@ async fn a_stuck_partition_is_not_committed_and_holds_no_other() {
     let kafka = Kafka::new(&[("orders", 2)]);
     kafka.publish("orders", 0, 0..10).await;
     kafka.publish("orders", 1, 0..10).await;
-    let taker = Taker::new(|record| if record.partition == 0 { Verdict::Fail } else { Verdict::Take });
+    let taker = Taker::new(|record| {
+        if record.partition == 0 {
+            Verdict::Fail
+        } else {
+            Verdict::Take
+        }
+    });
     let replica = Replica::start(&kafka, "g", &["orders"], &taker);
     // The other one is taken and committed, again and again, while this one is being repeated.
     for round in 1..=3 {
@@ -58,7 +70,14 @@ async fn a_stuck_partition_is_not_committed_and_holds_no_other() {
     until(|| taker.seen("orders", 0).len() == 10).await;
     until(|| kafka.committed("g", "orders", 0) == Some(10)).await;
     assert!(!replica.observed.is_paused("orders", 0), "it goes on");
-    assert_eq!(taker.seen("orders", 0).iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert_eq!(
+        taker
+            .seen("orders", 0)
+            .iter()
+            .map(|(offset, _)| *offset)
+            .collect::<Vec<_>>(),
+        (0..10).collect::<Vec<_>>()
+    );
     replica.stop().await;
 }
 
@@ -78,9 +97,29 @@ async fn a_panic_while_taking_is_repeated_like_an_error() {
 async fn a_full_backlog_pauses_its_partition_and_loses_nothing() {
     let kafka = Kafka::new(&[("orders", 2)]);
     kafka.publish("orders", 0, 0..2000).await;
-    let taker = Taker::new(|record| if record.partition == 0 { Verdict::Hang } else { Verdict::Take });
-    let marks = Marks { high_records: 50, low_records: 20, batch_records: 7, ..Marks::default() };
-    let replica = Replica::start_within(&kafka, "g", &["orders"], &taker, Limits { marks, ..Replica::limits() });
+    let taker = Taker::new(|record| {
+        if record.partition == 0 {
+            Verdict::Hang
+        } else {
+            Verdict::Take
+        }
+    });
+    let marks = Marks {
+        high_records: 50,
+        low_records: 20,
+        batch_records: 7,
+        ..Marks::default()
+    };
+    let replica = Replica::start_within(
+        &kafka,
+        "g",
+        &["orders"],
+        &taker,
+        Limits {
+            marks,
+            ..Replica::limits()
+        },
+    );
     until(|| replica.observed.is_paused("orders", 0)).await;
     let held = replica.observed.received("orders", 0);
     kafka.publish("orders", 1, 0..100).await;
@@ -103,7 +142,11 @@ async fn a_new_group_starts_where_the_gateway_did_and_says_so_before_it_reads() 
     let taker = Taker::new(|_| Verdict::Take);
     let replica = Replica::start_at(&kafka, "g", &["orders", "later"], &taker, StartAt::GatewayStart);
     replica.until(|state| state.assigned.contains_key("orders")).await;
-    assert_eq!(kafka.committed("g", "orders", 0), Some(5), "chosen once for the group, though nothing was read");
+    assert_eq!(
+        kafka.committed("g", "orders", 0),
+        Some(5),
+        "chosen once for the group, though nothing was read"
+    );
     replica.until(|state| state.missing == topics(&["later"])).await;
     kafka.publish("orders", 0, 5..7).await;
     taker.until(2).await;
@@ -141,5 +184,9 @@ async fn topics_come_and_go_without_touching_those_that_stay() {
     taker.until(3).await;
     replica.stop().await;
     assert_eq!(kafka.committed("g", "menus", 0), Some(2));
-    assert_eq!(kafka.committed("g", "orders", 0), Some(1), "what was revoked was committed");
+    assert_eq!(
+        kafka.committed("g", "orders", 0),
+        Some(1),
+        "what was revoked was committed"
+    );
 }

@@ -110,7 +110,12 @@ impl Partition {
         {
             tracing::debug!(topic = &*self.topic, partition = self.partition, offset = next, %error, "offset not stored");
         }
-        observe.backlog(&self.topic, self.partition, shared.backlog.records(), shared.backlog.bytes());
+        observe.backlog(
+            &self.topic,
+            self.partition,
+            shared.backlog.records(),
+            shared.backlog.bytes(),
+        );
         shared.changed()
     }
 
@@ -146,7 +151,10 @@ pub(super) async fn work<T: Take>(
     // One event per change, and a change back needs the receive loop to have done its part: the queue stays short.
     let flow = |changed: bool| {
         if changed {
-            let _ = events.send(Event::Flow { topic: partition.topic.clone(), partition: number });
+            let _ = events.send(Event::Flow {
+                topic: partition.topic.clone(),
+                partition: number,
+            });
         }
     };
     while let Some(batch) = partition.batch().await {
@@ -165,7 +173,14 @@ pub(super) async fn work<T: Take>(
             }
         }
         if tries > 1 {
-            tracing::info!(topic, partition = number, offset = first, last, tries, "records were taken at last");
+            tracing::info!(
+                topic,
+                partition = number,
+                offset = first,
+                last,
+                tries,
+                "records were taken at last"
+            );
         }
         flow(partition.taken(&batch, &consumer, &*observe));
         observe.taken(topic, number, batch.len(), tries);
@@ -176,13 +191,18 @@ pub(super) async fn work<T: Take>(
 async fn take_caught<T: Take>(take: &T, batch: &[Record]) -> Result<(), TakeError> {
     match AssertUnwindSafe(async { take.take(batch).await }).catch_unwind().await {
         Ok(result) => result,
-        Err(_) => Err(TakeError::new("taking the records panicked; that is a defect of the gateway, please report it")),
+        Err(_) => Err(TakeError::new(
+            "taking the records panicked; that is a defect of the gateway, please report it",
+        )),
     }
 }
 
 /// The pause before try `tries + 1`: doubled each time within its bounds, then between a half and the whole of it.
 fn backoff(limits: &Limits, tries: u32, random: f64) -> Duration {
-    let whole = limits.retry_min.saturating_mul(1 << (tries - 1).min(16)).min(limits.retry_max);
+    let whole = limits
+        .retry_min
+        .saturating_mul(1 << (tries - 1).min(16))
+        .min(limits.retry_max);
     whole.mul_f64(0.5 + random / 2.0)
 }
 
@@ -194,7 +214,10 @@ mod tests {
     fn backoff_doubles_from_its_least_to_its_most_and_is_jittered() {
         let limits = Limits::default();
         let whole = |tries| backoff(&limits, tries, 1.0).as_millis();
-        assert_eq!([whole(1), whole(2), whole(3), whole(7), whole(4_000_000_000)], [100, 200, 400, 5000, 5000]);
+        assert_eq!(
+            [whole(1), whole(2), whole(3), whole(7), whole(4_000_000_000)],
+            [100, 200, 400, 5000, 5000]
+        );
         assert_eq!(backoff(&limits, 2, 0.0).as_millis(), 100);
     }
 }

@@ -20,7 +20,10 @@ fn record(value: Option<Bytes>) -> Record {
         headers: vec![
             ("trace".to_owned(), Some(Bytes::from_static(b"\x00\x01"))),
             ("empty".to_owned(), None),
-            ("aldis-dead-letter-reason".to_owned(), Some(Bytes::from_static(b"of last time"))),
+            (
+                "aldis-dead-letter-reason".to_owned(),
+                Some(Bytes::from_static(b"of last time")),
+            ),
         ],
         timestamp_ms: 1_700_000_000_123,
         value,
@@ -43,18 +46,29 @@ fn read(mock: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>, topic
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Offset(offset)).unwrap();
     consumer.assign(&list).unwrap();
-    let message = consumer.poll(Duration::from_secs(20)).expect("nothing came in time").unwrap();
+    let message = consumer
+        .poll(Duration::from_secs(20))
+        .expect("nothing came in time")
+        .unwrap();
     message.detach()
 }
 
 fn headers_of(message: &OwnedMessage) -> Vec<(String, Option<String>)> {
     use rdkafka::message::Headers;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    message.headers().unwrap().iter().map(|header| (header.key.to_owned(), header.value.map(text))).collect()
+    message
+        .headers()
+        .unwrap()
+        .iter()
+        .map(|header| (header.key.to_owned(), header.value.map(text)))
+        .collect()
 }
 
 fn header(message: &OwnedMessage, name: &str) -> Option<String> {
-    headers_of(message).into_iter().find(|(key, _)| key == name).and_then(|(_, value)| value)
+    headers_of(message)
+        .into_iter()
+        .find(|(key, _)| key == name)
+        .and_then(|(_, value)| value)
 }
 
 #[tokio::test]
@@ -62,7 +76,10 @@ async fn a_dead_letter_keeps_the_record_and_says_why() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("dead", 1, 1).unwrap();
     let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    dead_letters.send("dead", &record(Some(Bytes::from_static(b"{not json"))), &why()).await.unwrap();
+    dead_letters
+        .send("dead", &record(Some(Bytes::from_static(b"{not json"))), &why())
+        .await
+        .unwrap();
 
     let letter = read(&mock, "dead", 0);
     assert_eq!(letter.key(), Some(&b"\xff key"[..]));
@@ -80,8 +97,14 @@ async fn a_dead_letter_keeps_the_record_and_says_why() {
         ("aldis-dead-letter-offset", text("42")),
         ("aldis-dead-letter-timestamp", text("1700000000123")),
     ];
-    assert_eq!(headers_of(&letter), expected.map(|(name, value)| (name.to_owned(), value)));
-    assert!(letter.timestamp().to_millis().unwrap() > 1_750_000_000_000, "its own time is now");
+    assert_eq!(
+        headers_of(&letter),
+        expected.map(|(name, value)| (name.to_owned(), value))
+    );
+    assert!(
+        letter.timestamp().to_millis().unwrap() > 1_750_000_000_000,
+        "its own time is now"
+    );
 }
 
 #[tokio::test]
@@ -100,7 +123,10 @@ async fn a_record_too_large_for_the_topic_goes_without_its_value() {
     // The same when it is the broker that says so; and once more without the value.
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
     mock.request_errors(RDKafkaApiKey::Produce, &[refusal, refusal]);
-    dead_letters.send("dead", &record(Some(Bytes::from_static(b"small"))), &why()).await.unwrap();
+    dead_letters
+        .send("dead", &record(Some(Bytes::from_static(b"small"))), &why())
+        .await
+        .unwrap();
     let letter = read(&mock, "dead", 1);
     assert_eq!((letter.payload(), letter.key()), (None, None));
     assert_eq!(header(&letter, "aldis-dead-letter-truncated").as_deref(), Some("true"));
@@ -112,7 +138,11 @@ async fn a_topic_that_may_not_be_written_is_told_apart_from_kafka_being_away() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("dead", 1, 1).unwrap();
     let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    mock.topic_error("forbidden", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    mock.topic_error(
+        "forbidden",
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    )
+    .unwrap();
     let refused = dead_letters.send("forbidden", &record(None), &why()).await.unwrap_err();
     assert!(matches!(refused, DeadLetterError::Refused { .. }), "{refused:?}");
     assert!(refused.to_string().contains("'forbidden'"), "{refused}");

@@ -4,6 +4,9 @@
 pub const MAX_SOURCE: usize = 1024;
 /// Deepest syntax tree. Evaluation recurses on a worker's 2 MiB stack.
 pub const MAX_DEPTH: usize = 48;
+/// Deepest nesting of a value that an evaluation calculates with: reading, comparing and dropping it recurse on a worker's
+/// stack, and a producer or client chooses the depth. Values that are only passed on are not bounded.
+pub const MAX_VALUE_DEPTH: usize = 64;
 /// Longest list that a macro (`all`, `exists`, `map`, …) goes through.
 pub const MAX_LIST: usize = 1_000;
 /// What one evaluation may read, in values (a string counts one more for each 32 bytes): about a millisecond.

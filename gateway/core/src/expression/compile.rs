@@ -365,6 +365,14 @@ impl Rewriter<'_> {
         if name == "matches" && !matches!(call.args.last().map(|arg| &arg.expr), Some(Expr::Literal(_))) {
             return self.error(expr, "the pattern of matches() must be a literal");
         }
+        if name == "matches"
+            && let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.last().map(|arg| &arg.expr)
+            && let Err(error) = regex::Regex::new(pattern.inner())
+        {
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            return self.error(expr, format!("the pattern of matches() is no regular expression: {reason}"));
+        }
         let mut call = call.clone();
         let appends = matches!(call.args.first().map(|arg| &arg.expr), Some(Expr::Ident(name)) if self.bound.last() == Some(name));
         if let Some((_, ours, _)) = ARITHMETIC.iter().find(|(operator, ..)| *operator == name)

@@ -1,5 +1,6 @@
 //! Evaluation: natives by ourselves, the rest by the CEL library.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use cel::common::value::{CowVal, Val};
@@ -7,7 +8,7 @@ use cel::context::VariableResolver;
 use cel::{Context, ExecutionError};
 use thiserror::Error;
 
-use super::bounds::MAX_COST;
+use super::bounds::{MAX_COST, MAX_VALUE_DEPTH};
 use super::natives::Native;
 use super::scope::Scope;
 use super::value::{Budget, Value, to_cel};
@@ -24,6 +25,9 @@ pub enum EvaluateError {
     Failed(String),
 }
 
+/// What an evaluation says that made the CEL library panic.
+pub(super) const PANICKED: &str = "the expression library panicked; that is a defect of the gateway, please report it";
+
 /// The functions, shared by all evaluations.
 static ROOT: LazyLock<Context<'static, 'static>> = LazyLock::new(functions::root_context);
 
@@ -39,9 +43,13 @@ pub(super) fn evaluate<'a>(expression: &'a Expression, scope: &'a Scope<'a>) -> 
             let value = {
                 let mut context = inner_scope();
                 context.set_variable_resolver(&resolver);
-                cel::Value::resolve(ast, &context)
+                // A record or client must not end a worker, whatever it makes the library do.
+                std::panic::catch_unwind(AssertUnwindSafe(|| cel::Value::resolve(ast, &context)))
+                    .map_err(|_| EvaluateError::Failed(PANICKED.to_owned()))?
             };
-            value.map(Value::Cel).map_err(|error| explain(&error, natives, scope))
+            value
+                .map(Value::Cel)
+                .map_err(|error| explain(&error, &expression.source, natives, scope))
         }
     }
 }
@@ -79,17 +87,23 @@ fn number(name: &str) -> Option<usize> {
 }
 
 /// CEL's error in our words: its own would print the data.
-fn explain(error: &ExecutionError, natives: &[Native], scope: &Scope<'_>) -> EvaluateError {
+fn explain(error: &ExecutionError, source: &str, natives: &[Native], scope: &Scope<'_>) -> EvaluateError {
     let text = match error {
         ExecutionError::UndeclaredReference(name) => {
             let native = number(name).and_then(|number| natives.get(number));
             return match native.map(|native| native.evaluate(scope)) {
                 Some(Err(error)) => error,
-                Some(Ok(_)) => EvaluateError::Failed(format!("it reads more than {MAX_COST} values")),
+                Some(Ok(_)) => EvaluateError::Failed(format!(
+                    "it reads more than {MAX_COST} values, or one that is nested deeper than {MAX_VALUE_DEPTH}"
+                )),
                 None => EvaluateError::Failed(format!("{name} is not known")),
             };
         }
-        ExecutionError::NoSuchKey(key) => return EvaluateError::Missing(key.to_string()),
+        // A key that the source does not name came from the data.
+        ExecutionError::NoSuchKey(key) if source.contains(key.as_str()) => {
+            return EvaluateError::Missing(key.to_string());
+        }
+        ExecutionError::NoSuchKey(_) => return EvaluateError::Missing("the key that is looked up".to_owned()),
         ExecutionError::NoSuchOverload(overload) => {
             let types: Vec<_> = overload.argument_types().iter().map(String::as_str).collect();
             format!(

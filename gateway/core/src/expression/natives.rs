@@ -77,11 +77,12 @@ fn look_up<'a>(
     let entries = tables
         .get(table)
         .ok_or_else(|| EvaluateError::Failed(format!("there is no table {table:?}")))?;
+    let source = key;
     let key = key.evaluate_or_null(scope)?;
     let key = key.text().map_err(EvaluateError::Failed)?;
     entries
         .get(key.as_ref())
         .or_else(|| entries.get("default"))
         .map(Value::Constant)
-        .ok_or_else(|| EvaluateError::Missing(format!("tables.{table}[{key:?}]")))
+        .ok_or_else(|| EvaluateError::Missing(format!("tables.{table}[{}]", source.source())))
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::json::{Json, Kind, write_escaped, write_string};
 use crate::time::Millis;
 
+use super::bounds::MAX_VALUE_DEPTH;
+
 /// The value of an expression. JSON that came in goes out as the text that came in.
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
@@ -214,13 +216,13 @@ impl Budget {
     }
 }
 
-/// The evaluation has read more than [`super::bounds::MAX_COST`].
+/// The evaluation has read more than [`MAX_COST`](super::bounds::MAX_COST), or deeper than [`MAX_VALUE_DEPTH`].
 pub(super) struct TooCostly;
 
 /// A value as CEL sees it.
 pub(super) fn to_cel(value: &Value<'_>, budget: &mut Budget) -> Result<cel::Value, TooCostly> {
     Ok(match value {
-        Value::Json(json) => json_to_cel(json, budget)?,
+        Value::Json(json) => json_to_cel(json, budget, 1)?,
         Value::Constant(value) => constant_to_cel(value, budget)?,
         Value::Text(text) => {
             budget.spend(1 + text.len() / 32)?;
@@ -232,7 +234,10 @@ pub(super) fn to_cel(value: &Value<'_>, budget: &mut Budget) -> Result<cel::Valu
     })
 }
 
-fn json_to_cel(json: &Json, budget: &mut Budget) -> Result<cel::Value, TooCostly> {
+fn json_to_cel(json: &Json, budget: &mut Budget, depth: usize) -> Result<cel::Value, TooCostly> {
+    if depth > MAX_VALUE_DEPTH {
+        return Err(TooCostly);
+    }
     budget.spend(
         1 + if json.kind() == Kind::String {
             json.text().len() / 32
@@ -249,14 +254,14 @@ fn json_to_cel(json: &Json, budget: &mut Budget) -> Result<cel::Value, TooCostly
             let elements: Result<Vec<_>, _> = json
                 .elements()
                 .iter()
-                .map(|element| json_to_cel(element, budget))
+                .map(|element| json_to_cel(element, budget, depth + 1))
                 .collect();
             cel::Value::List(Arc::new(elements?))
         }
         Kind::Map => {
             let mut fields = std::collections::HashMap::new();
             for (key, value) in json.fields() {
-                fields.insert(key.to_string(), json_to_cel(value, budget)?);
+                fields.insert(key.to_string(), json_to_cel(value, budget, depth + 1)?);
             }
             cel::Value::Map(fields.into())
         }
@@ -264,7 +269,7 @@ fn json_to_cel(json: &Json, budget: &mut Budget) -> Result<cel::Value, TooCostly
 }
 
 fn constant_to_cel(value: &serde_json::Value, budget: &mut Budget) -> Result<cel::Value, TooCostly> {
-    json_to_cel(&Json::from_value(value), budget)
+    json_to_cel(&Json::from_value(value), budget, 1)
 }
 
 fn number_to_cel(text: &str) -> cel::Value {

@@ -34,7 +34,9 @@ pub(super) async fn until(what: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, met).await.expect("condition was not met in time");
+    tokio::time::timeout(DEADLINE, met)
+        .await
+        .expect("condition was not met in time");
 }
 
 // === Kafka ===
@@ -50,7 +52,11 @@ impl Kafka {
         let mock = MockCluster::new(1).unwrap();
         let bootstrap = vec![mock.bootstrap_servers()];
         let producer = client(&bootstrap, "test").create().unwrap();
-        let kafka = Self { mock, bootstrap, producer };
+        let kafka = Self {
+            mock,
+            bootstrap,
+            producer,
+        };
         for (topic, partitions) in topics {
             kafka.create(topic, *partitions);
         }
@@ -65,10 +71,20 @@ impl Kafka {
     pub(super) async fn publish(&self, topic: &str, partition: i32, numbers: Range<i64>) {
         let sent = numbers.map(|number| {
             let headers = OwnedHeaders::new()
-                .insert(Header { key: "type", value: Some("order.created") })
-                .insert(Header { key: "empty", value: None::<&str> });
+                .insert(Header {
+                    key: "type",
+                    value: Some("order.created"),
+                })
+                .insert(Header {
+                    key: "empty",
+                    value: None::<&str>,
+                });
             let value = number.to_string();
-            let record = FutureRecord::to(topic).partition(partition).key("key").payload(&value).headers(headers);
+            let record = FutureRecord::to(topic)
+                .partition(partition)
+                .key("key")
+                .payload(&value)
+                .headers(headers);
             self.producer.send_result(record).map_err(|(error, _)| error).unwrap()
         });
         for acknowledged in sent.collect::<Vec<_>>() {
@@ -103,13 +119,7 @@ impl Replica {
         Self::start_at(kafka, group, names, taker, StartAt::Earliest)
     }
 
-    pub(super) fn start_within(
-        kafka: &Kafka,
-        group: &str,
-        names: &[&str],
-        taker: &Arc<Taker>,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn start_within(kafka: &Kafka, group: &str, names: &[&str], taker: &Arc<Taker>, limits: Limits) -> Self {
         Self::start_as(kafka, group, names, taker, StartAt::Earliest, limits)
     }
 
@@ -125,20 +135,41 @@ impl Replica {
         start_at: StartAt,
         limits: Limits,
     ) -> Self {
-        let settings =
-            ConsumerSettings { bootstrap_servers: kafka.bootstrap.clone(), group_id: group.to_owned(), start_at };
+        let settings = ConsumerSettings {
+            bootstrap_servers: kafka.bootstrap.clone(),
+            group_id: group.to_owned(),
+            start_at,
+        };
         let (topics_tx, topics_rx) = watch::channel(topics(names));
         let observed = Arc::new(Observed::default());
         let shutdown = CancellationToken::new();
         let observe = Arc::clone(&observed) as Arc<dyn Observe>;
-        let handle =
-            spawn_within(settings, limits, topics_rx, Arc::clone(taker), observe, shutdown.clone()).unwrap();
-        Self { topics: topics_tx, observed, handle, shutdown }
+        let handle = spawn_within(
+            settings,
+            limits,
+            topics_rx,
+            Arc::clone(taker),
+            observe,
+            shutdown.clone(),
+        )
+        .unwrap();
+        Self {
+            topics: topics_tx,
+            observed,
+            handle,
+            shutdown,
+        }
     }
 
-    /// As in production, with faster retries.
+    /// As in production, with faster retries, and a session so short that the mock cluster's rebalances are too (they
+    /// take a second less).
     pub(super) fn limits() -> Limits {
-        Limits { retry_min: Duration::from_millis(10), retry_max: Duration::from_millis(100), ..Limits::default() }
+        Limits {
+            session: Duration::from_millis(2500),
+            retry_min: Duration::from_millis(10),
+            retry_max: Duration::from_millis(100),
+            ..Limits::default()
+        }
     }
 
     pub(super) async fn until(&self, met: impl FnMut(&ConsumerState) -> bool) {
@@ -149,7 +180,9 @@ impl Replica {
 
     pub(super) async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(DEADLINE, self.handle.join()).await.expect("did not stop in time");
+        tokio::time::timeout(DEADLINE, self.handle.join())
+            .await
+            .expect("did not stop in time");
     }
 
     /// Ends it where it is, as far as one process can: nothing is finished or committed that was not before.
@@ -179,7 +212,11 @@ pub(super) struct Taker {
 impl Taker {
     pub(super) fn new(rule: impl Fn(&Record) -> Verdict + Send + Sync + 'static) -> Arc<Self> {
         let rule: Arc<Rule> = Arc::new(rule);
-        Arc::new(Self { rule: watch::Sender::new(rule), seen: watch::Sender::default(), largest: AtomicU32::new(0) })
+        Arc::new(Self {
+            rule: watch::Sender::new(rule),
+            seen: watch::Sender::default(),
+            largest: AtomicU32::new(0),
+        })
     }
 
     /// From now on another rule; who hangs looks again.
@@ -191,14 +228,20 @@ impl Taker {
     pub(super) async fn until(&self, count: usize) {
         let mut seen = self.seen.subscribe();
         let met = tokio::time::timeout(DEADLINE, seen.wait_for(|seen| seen.len() >= count)).await;
-        assert!(met.is_ok(), "{} of {count} records were taken in time", self.seen.borrow().len());
+        assert!(
+            met.is_ok(),
+            "{} of {count} records were taken in time",
+            self.seen.borrow().len()
+        );
     }
 
     /// Offsets and values of what was taken of a partition, in the order in which it was.
     pub(super) fn seen(&self, topic: &str, partition: i32) -> Vec<(i64, String)> {
         let text = |record: &Record| String::from_utf8(record.value.clone().unwrap_or_default().to_vec()).unwrap();
         let seen = self.seen.borrow();
-        let of = seen.iter().filter(|record| &*record.topic == topic && record.partition == partition);
+        let of = seen
+            .iter()
+            .filter(|record| &*record.topic == topic && record.partition == partition);
         of.map(|record| (record.offset, text(record))).collect()
     }
 
@@ -214,7 +257,8 @@ impl Taker {
 impl Take for Taker {
     async fn take(&self, records: &[Record]) -> Result<(), TakeError> {
         let mut rule = self.rule.subscribe();
-        self.largest.fetch_max(u32::try_from(records.len()).unwrap(), Ordering::Relaxed);
+        self.largest
+            .fetch_max(u32::try_from(records.len()).unwrap(), Ordering::Relaxed);
         loop {
             let judge = Arc::clone(&rule.borrow_and_update());
             let verdicts: Vec<_> = records.iter().map(|record| judge(record)).collect();
@@ -260,11 +304,21 @@ impl Observed {
     /// Partitions that were ever revoked.
     pub(super) fn revoked(&self) -> BTreeSet<(String, i32)> {
         let partitions = self.partitions.lock().unwrap();
-        partitions.iter().filter(|(_, counts)| counts.revoked).map(|(key, _)| key.clone()).collect()
+        partitions
+            .iter()
+            .filter(|(_, counts)| counts.revoked)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     fn counts<R>(&self, topic: &str, partition: i32, with: impl FnOnce(&mut Counts) -> R) -> R {
-        with(self.partitions.lock().unwrap().entry((topic.to_owned(), partition)).or_default())
+        with(
+            self.partitions
+                .lock()
+                .unwrap()
+                .entry((topic.to_owned(), partition))
+                .or_default(),
+        )
     }
 }
 

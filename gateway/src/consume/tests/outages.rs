@@ -1,6 +1,6 @@
 //! Kafka that is not there.
 
-use super::fixture::{Kafka, Replica, Taker, Verdict};
+use super::fixture::{Kafka, Replica, Taker, Verdict, until};
 use crate::consume::StartAt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,6 +14,7 @@ async fn kafka_may_be_absent_at_start_and_go_away_later() {
     kafka.mock.broker_up(-1).unwrap();
     replica.until(|state| state.connected).await;
     taker.until(1).await;
+    until(|| kafka.committed("g", "orders", 0) == Some(1)).await;
 
     kafka.mock.broker_down(-1).unwrap();
     replica.until(|state| !state.connected).await;

@@ -1,0 +1,83 @@
+# Everything a developer does with Aldis. `make` lists the targets; .ci/run does nothing but `make test`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# What is downloaded or built lands outside the clone, where a fresh clone finds it again.
+export ALDIS_CACHE ?= $(HOME)/.cache/aldis
+export CARGO_TARGET_DIR ?= $(ALDIS_CACHE)/target
+# Where require() in tests/node finds the Socket.IO clients.
+export NODE_PATH := $(ALDIS_CACHE)/node/node_modules
+# Where cargo finds its subcommands deny and nextest.
+export PATH := $(ALDIS_CACHE)/tools/bin:$(PATH)
+
+# The directory of manifests that `make dev` runs.
+DIR ?= examples/bistro
+# What `make bench` runs, and what it is told.
+BENCH ?= cargo run --locked --profile bench --bin aldis-bench --
+BENCH_ARGS ?=
+
+CRDS := notificationgateways notificationchannels
+STAGE := scripts/stage.sh
+# An exception in deny.toml that nothing needs any more is an error.
+DENY := cargo deny --locked check -D unmatched-skip -D unmatched-skip-root -D unnecessary-skip
+
+.PHONY: help
+help: ## list the targets
+	@echo "Usage: make TARGET"
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+.PHONY: dev
+dev: ## build and run gateway, broker and channels of DIR (default examples/bistro) on this machine
+	@echo "==> making sure that the C compiler and OpenSSL's headers are there"
+	@scripts/setup.sh apt
+	@echo "==> building aldis (into $(CARGO_TARGET_DIR); the first time takes minutes)"
+	@cargo build --locked --bin aldis
+	@mkdir -p bin && ln -sfn "$(CARGO_TARGET_DIR)/debug/aldis" bin/aldis
+	@exec bin/aldis dev $(DIR)
+
+# The whole workspace at once, always: building one package alone would select other features and build everything again.
+.PHONY: test
+test: ## everything that CI checks: formatting, lints, dependencies, structure and all tests
+	@$(STAGE) setup scripts/setup.sh
+	@$(STAGE) fmt cargo fmt --all --check
+	@$(STAGE) clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+	@$(STAGE) deny $(DENY) bans licenses sources
+	@$(STAGE) structure $(MAKE) --no-print-directory structure
+	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
+	@$(STAGE) tests cargo nextest run --locked --workspace
+
+.PHONY: structure
+structure: ## check sizes, purity, dead files and dependencies between crates (takes a second)
+	@python3 scripts/check-structure.py --self-test
+	@python3 scripts/check-structure.py
+
+.PHONY: bench
+bench: ## measure the gateway, optimised (BENCH_ARGS=... is passed on)
+	@scripts/setup.sh apt node kafka
+	@$(BENCH) $(BENCH_ARGS)
+
+.PHONY: audit
+audit: ## check the dependencies against the list of known vulnerabilities (needs the network)
+	@scripts/setup.sh tools
+	@cargo deny check advisories
+
+.PHONY: fmt
+fmt: ## format all Rust code
+	@cargo fmt --all
+
+.PHONY: crds
+crds: ## write the CRDs of charts/aldis-crds anew from the Rust types
+	@mkdir -p charts/aldis-crds/templates
+	@for plural in $(CRDS); do \
+	  file=charts/aldis-crds/templates/$$plural.yaml; \
+	  cargo run --quiet --bin crdgen $$plural >$$file.new || { rm -f $$file.new; exit 1; }; \
+	  mv $$file.new $$file; \
+	  echo "wrote $$file"; \
+	done
+
+.PHONY: clean-cache
+clean-cache: ## remove all that was downloaded and built
+	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,target}

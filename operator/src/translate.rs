@@ -1,0 +1,66 @@
+//! translate: what is validated, in the words of the gateway. It cannot fail; keys stay beside it.
+
+use aldis_crds::contract::{CONTRACT_VERSION, GatewayConfig, KafkaConfig};
+
+use crate::validate::{ObjectName, Validated};
+
+/// The configuration of one gateway, without key material: that stays in [`Validated::keys`].
+pub fn translate(validated: &Validated) -> GatewayConfig {
+    let gateway = &validated.gateway;
+    let kafka = &gateway.spec.kafka;
+    GatewayConfig {
+        version: CONTRACT_VERSION,
+        kafka: KafkaConfig {
+            bootstrap_servers: kafka.bootstrap_servers.clone(),
+            group_id: kafka
+                .group_id
+                .clone()
+                .unwrap_or_else(|| default_group_id(&gateway.name)),
+            dead_letter_topic: kafka.dead_letter_topic.clone(),
+        },
+        listeners: gateway.spec.listeners.clone(),
+        channels: validated.channels.clone(),
+    }
+}
+
+/// The consumer group of a gateway that names none. Never to be changed: another group reads from another place.
+fn default_group_id(gateway: &ObjectName) -> String {
+    format!("aldis.{}.{}", gateway.namespace, gateway.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use aldis_crds::NotificationGatewaySpec;
+    use aldis_crds::contract::Keys;
+    use aldis_crds::gateway::{Kafka, Listener};
+
+    use super::*;
+    use crate::validate::Gateway;
+
+    fn group_id(declared: Option<&str>) -> String {
+        let kafka = Kafka {
+            bootstrap_servers: vec!["kafka:9092".to_owned()],
+            group_id: declared.map(str::to_owned),
+            dead_letter_topic: "dead".to_owned(),
+        };
+        let listeners = vec![Listener {
+            name: "web".to_owned(),
+            port: 3000,
+        }];
+        let validated = Validated {
+            gateway: Gateway {
+                name: ObjectName::new("realtime", "shared"),
+                spec: NotificationGatewaySpec { kafka, listeners },
+            },
+            channels: Vec::new(),
+            keys: Keys::default(),
+        };
+        translate(&validated).kafka.group_id
+    }
+
+    #[test]
+    fn the_consumer_group_is_the_declared_one_or_made_of_the_gateways_name() {
+        assert_eq!(group_id(Some("mine")), "mine");
+        assert_eq!(group_id(None), "aldis.realtime.shared");
+    }
+}

@@ -1,0 +1,159 @@
+//! Claims of channels on one gateway: paths of its listeners, topics to read, topics for dead letters.
+//!
+//! What a channel has claimed it keeps against all younger ones, even while something else about it is wrong. So a path
+//! changes hands only when its owner gives it up, and one tenant's mistake never sends its clients to another tenant.
+
+use std::collections::HashMap;
+
+use aldis_crds::NotificationGateway;
+use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
+
+use super::channel::Candidate;
+use super::index::Entry;
+use super::{Gateway, Object, Problem, Reason, Validated, parents};
+
+/// What the gateway serves of all channels (oldest first).
+pub(super) fn settle(
+    gateway: &Entry<'_, NotificationGateway>,
+    candidates: &[Candidate],
+    problems: &mut Vec<Problem>,
+) -> Validated {
+    let mut claims = Claims::default();
+    let mut channels = Vec::new();
+    let mut keys = Keys::default();
+    for candidate in candidates {
+        let ChannelConfig { channel, spec, .. } = &candidate.config;
+        let paths = candidate.paths.iter().map(|(_, path)| path.as_str());
+        let attachments = parents::attachments(&spec.parent_refs, &channel.namespace, gateway, paths);
+        if attachments.is_empty() {
+            continue;
+        }
+        let conflicts = claims.conflicts(gateway, candidate, &attachments);
+        if candidate.servable { claims.enter(candidate, &attachments); }
+        if candidate.servable && conflicts.is_empty() {
+            for (reference, key) in &candidate.keys {
+                keys.insert(&channel.namespace, reference.clone(), key.clone());
+            }
+            channels.push(ChannelConfig {
+                attachments,
+                ..candidate.config.clone()
+            });
+        }
+        problems.extend(conflicts);
+    }
+    Validated {
+        gateway: Gateway {
+            name: gateway.name.clone(),
+            spec: gateway.value.spec.clone(),
+        },
+        channels,
+        keys,
+    }
+}
+
+/// Who has claimed what so far; the oldest, where several have.
+#[derive(Default)]
+struct Claims<'a> {
+    attachments: HashMap<Attachment, &'a Candidate>,
+    /// By topic.
+    readers: HashMap<&'a str, &'a Candidate>,
+    /// By topic for dead letters.
+    dead_letters: HashMap<&'a str, &'a Candidate>,
+}
+
+/// The topics that a channel reads, each with its field.
+fn topics(candidate: &Candidate) -> impl Iterator<Item = (String, &str)> {
+    let sources = candidate.config.spec.sources.iter().enumerate();
+    sources.flat_map(|(position, source)| {
+        let topics = source.kafka.topics.iter().enumerate();
+        topics.map(move |(index, topic)| {
+            (
+                format!("spec.sources[{position}].kafka.topics[{index}]"),
+                topic.as_str(),
+            )
+        })
+    })
+}
+
+/// The topic that a channel names for its dead letters.
+fn dead_letter_topic(candidate: &Candidate) -> Option<&str> {
+    let dead_letter = candidate.config.spec.dead_letter.as_ref();
+    dead_letter.map(|dead_letter| dead_letter.topic.as_str())
+}
+
+impl<'a> Claims<'a> {
+    fn enter(&mut self, candidate: &'a Candidate, attachments: &[Attachment]) {
+        for attachment in attachments {
+            self.attachments.entry(attachment.clone()).or_insert(candidate);
+        }
+        for (_, topic) in topics(candidate) {
+            self.readers.entry(topic).or_insert(candidate);
+        }
+        if let Some(topic) = dead_letter_topic(candidate) {
+            self.dead_letters.entry(topic).or_insert(candidate);
+        }
+    }
+
+    /// What older channels, or the gateway itself, have claimed.
+    fn conflicts(
+        &self,
+        gateway: &Entry<'_, NotificationGateway>,
+        candidate: &Candidate,
+        attachments: &[Attachment],
+    ) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut problem = |reason: Reason, field: &str, message: String, other: Object| {
+            let problem = Problem::new(Object::Channel(candidate.index), reason, field, message);
+            problems.push(problem.at(gateway.index).with(other));
+        };
+        for attachment @ Attachment { listener, path } in attachments {
+            if let Some(owner) = self.attachments.get(attachment) {
+                let field = candidate
+                    .paths
+                    .iter()
+                    .find(|(_, claimed)| claimed == path)
+                    .map(|(field, _)| field.as_str());
+                let message = format!(
+                    "conflicted: path {path} of listener {listener} belongs to {} already; choose another in spec.paths",
+                    owner.config.channel
+                );
+                problem(
+                    Reason::Conflicted,
+                    field.unwrap_or("spec.paths"),
+                    message,
+                    Object::Channel(owner.index),
+                );
+            }
+        }
+        if let Some(topic) = dead_letter_topic(candidate)
+            && let Some(reader) = self.readers.get(topic)
+        {
+            let message = format!(
+                "conflicted: topic {topic} is read by {}, which would get the dead letters of this channel; name a topic that no channel reads",
+                reader.config.channel
+            );
+            problem(
+                Reason::Conflicted,
+                "spec.deadLetter.topic",
+                message,
+                Object::Channel(reader.index),
+            );
+        }
+        for (field, topic) in topics(candidate) {
+            if topic == gateway.value.spec.kafka.dead_letter_topic {
+                let message = format!(
+                    "topic {topic} takes the dead letters of NotificationGateway {}: what cannot be processed would come back for ever; read another topic",
+                    gateway.name
+                );
+                problem(Reason::TopicNotAllowed, &field, message, Object::Gateway(gateway.index));
+            } else if let Some(writer) = self.dead_letters.get(topic) {
+                let message = format!(
+                    "conflicted: topic {topic} takes the dead letters of {} (its spec.deadLetter.topic); read another topic",
+                    writer.config.channel
+                );
+                problem(Reason::Conflicted, &field, message, Object::Channel(writer.index));
+            }
+        }
+        problems
+    }
+}

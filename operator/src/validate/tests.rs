@@ -1,0 +1,215 @@
+use std::collections::BTreeSet;
+
+use aldis_crds::channel::SecretKeyRef;
+use k8s_openapi::ByteString;
+use serde_json::json;
+
+use super::*;
+
+fn gateway(name: &str) -> NotificationGateway {
+    let value = json!({
+        "apiVersion": "aldis.dev/v1alpha1", "kind": "NotificationGateway",
+        "metadata": { "name": name, "namespace": "realtime" },
+        "spec": { "kafka": { "bootstrapServers": ["kafka:9092"] }, "listeners": [{ "name": "web", "port": 3000 }] }
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+/// A channel at gateway `shared` that takes tokens signed with key `secret` of Secret `jwt`.
+fn channel(namespace: &str, name: &str) -> NotificationChannel {
+    let value = json!({
+        "apiVersion": "aldis.dev/v1alpha1", "kind": "NotificationChannel",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "parentRefs": [{ "name": "shared", "namespace": "realtime" }],
+            "authentication": { "jwt": [{
+                "name": "staff", "secretRef": { "name": "jwt", "key": "secret" }, "algorithms": ["HS256"],
+                "identity": { "user": "claims.sub" }
+            }] }
+        }
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+fn secret(namespace: &str) -> Secret {
+    let value = json!({
+        "metadata": { "name": "jwt", "namespace": namespace, "labels": { "aldis.dev/use": "channel" } }
+    });
+    let mut secret: Secret = serde_json::from_value(value).unwrap();
+    secret
+        .data
+        .get_or_insert_default()
+        .insert("secret".to_owned(), ByteString(namespace.as_bytes().to_vec()));
+    secret
+}
+
+fn reference() -> SecretKeyRef {
+    SecretKeyRef {
+        name: "jwt".to_owned(),
+        key: "secret".to_owned(),
+    }
+}
+
+fn served(outcome: &Outcome) -> Vec<String> {
+    let channels = outcome.gateways.iter().flat_map(|validated| &validated.channels);
+    channels.map(|config| config.channel.to_string()).collect()
+}
+
+#[test]
+fn a_gateway_gets_the_keys_of_the_channels_that_it_serves_and_no_others() {
+    let (shared, other) = (gateway("shared"), gateway("other"));
+    let (good, mut bad) = (channel("bistro", "good"), channel("cafe", "bad"));
+    bad.spec.paths = Some(vec!["/a#b".to_owned()]);
+    let secrets = [secret("bistro"), secret("cafe")];
+    let outcome = validate(&Objects {
+        gateways: vec![&shared, &other],
+        channels: vec![&good, &bad],
+        secrets: secrets.iter().collect(),
+        ..Objects::default()
+    });
+    assert_eq!(served(&outcome), ["bistro/good"]);
+    let [other, shared] = &outcome.gateways[..] else {
+        panic!("{outcome:?}")
+    };
+    let key = |validated: &Validated, namespace: &str| {
+        validated
+            .keys
+            .get(namespace, &reference())
+            .map(|key| key.expose().to_vec())
+    };
+    assert_eq!(key(shared, "bistro"), Some(b"bistro".to_vec()));
+    assert_eq!(key(shared, "cafe"), None);
+    assert_eq!(key(other, "bistro"), None);
+}
+
+#[test]
+fn string_data_wins_over_data_as_it_does_in_a_cluster() {
+    let (shared, orders, mut jwt) = (gateway("shared"), channel("bistro", "orders"), secret("bistro"));
+    jwt.string_data
+        .get_or_insert_default()
+        .insert("secret".to_owned(), "newer".to_owned());
+    let outcome = validate(&Objects {
+        gateways: vec![&shared],
+        channels: vec![&orders],
+        secrets: vec![&jwt],
+        ..Objects::default()
+    });
+    let key = outcome.gateways[0].keys.get("bistro", &reference()).unwrap();
+    assert_eq!(key.expose(), b"newer");
+}
+
+#[test]
+fn a_gateway_that_is_elsewhere_is_no_problem() {
+    let (orders, jwt) = (channel("bistro", "orders"), secret("bistro"));
+    let with = |other_gateways: Others| {
+        let objects = Objects {
+            channels: vec![&orders],
+            secrets: vec![&jwt],
+            other_gateways,
+            ..Objects::default()
+        };
+        validate(&objects).problems.len()
+    };
+    let named = |name: &str| Others::Named(BTreeSet::from([ObjectName::new("realtime", name)]));
+    assert_eq!(with(Others::None), 1);
+    assert_eq!(with(named("other")), 1);
+    assert_eq!(with(named("shared")), 0);
+    assert_eq!(with(Others::Any), 0);
+}
+
+#[test]
+fn a_channel_whose_secret_is_elsewhere_is_checked_but_not_served() {
+    let (shared, mut orders) = (gateway("shared"), channel("bistro", "orders"));
+    let check = |orders: &NotificationChannel| {
+        validate(&Objects {
+            gateways: vec![&shared],
+            channels: vec![orders],
+            other_secrets: Others::Any,
+            ..Objects::default()
+        })
+    };
+    let outcome = check(&orders);
+    assert_eq!(outcome.problems, []);
+    assert_eq!(served(&outcome), [""; 0]);
+    orders.spec.authentication.as_mut().unwrap().jwt[0].identity.user = "clams.sub".to_owned();
+    let problems = check(&orders).problems;
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].field, "spec.authentication.jwt[0].identity.user");
+}
+
+#[test]
+fn the_order_of_the_input_does_not_matter() {
+    let gateways = [gateway("shared"), gateway("other")];
+    let secrets = [secret("a"), secret("b"), secret("c")];
+    let mut channels = [
+        channel("c", "x"),
+        channel("a", "x"),
+        channel("b", "y"),
+        channel("b", "x"),
+    ];
+    for channel in &mut channels[..3] {
+        channel.spec.paths = Some(vec!["/contested".to_owned()]);
+    }
+    let run = |reverse: bool| {
+        let mut objects = Objects {
+            gateways: gateways.iter().collect(),
+            channels: channels.iter().collect(),
+            secrets: secrets.iter().collect(),
+            ..Objects::default()
+        };
+        if reverse {
+            objects.gateways.reverse();
+            objects.channels.reverse();
+            objects.secrets.reverse();
+        }
+        let outcome = validate(&objects);
+        let mut refused: Vec<_> = outcome
+            .problems
+            .iter()
+            .map(|problem| match problem.object {
+                Object::Channel(index) => ObjectName::of(&objects.channels[index].metadata).to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        refused.sort();
+        (served(&outcome), refused)
+    };
+    let expected = (
+        vec!["a/x".to_owned(), "b/x".to_owned()],
+        vec!["b/y".to_owned(), "c/x".to_owned()],
+    );
+    assert_eq!(run(false), expected);
+    assert_eq!(run(true), expected);
+}
+
+#[test]
+fn hostile_input_is_reported_and_harms_no_other() {
+    let (shared, good, jwt) = (gateway("shared"), channel("bistro", "good"), secret("bistro"));
+    let mut hostile = channel("bistro", "hostile");
+    hostile.spec.greeting = Some(aldis_crds::channel::Greeting {
+        event: "hello".to_owned(),
+        payload: json!({ "deep": format!("{{{}1{}}}", "(".repeat(100_000), ")".repeat(100_000)) }),
+    });
+    hostile.spec.paths = Some((0..10_000).map(|i| format!("/{i}\u{1b}[31m#")).collect());
+    let outcome = validate(&Objects {
+        gateways: vec![&shared],
+        channels: vec![&hostile, &good],
+        secrets: vec![&jwt],
+        ..Objects::default()
+    });
+    assert_eq!(served(&outcome), ["bistro/good"]);
+    assert!(outcome.problems.len() > 10_000);
+    assert!(
+        outcome
+            .problems
+            .iter()
+            .all(|problem| !problem.message.contains('\u{1b}'))
+    );
+}
+
+#[test]
+fn long_lists_are_cut() {
+    assert_eq!(listed(["a"]), "a");
+    assert_eq!(listed(1..=8), "1, 2, 3, 4, 5, 6, 7, 8");
+    assert_eq!(listed(1..=10), "1, 2, 3, 4, 5, 6, 7, 8 and 2 more");
+}

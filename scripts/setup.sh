@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what building and testing need beyond Rust, Java 17, Maven, Node 20 and Python 3 with pip:
+#
+#   scripts/setup.sh [apt] [tools] [node] [kafka]      (no part named: all)
+#
+#   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses (Debian packages)
+#   tools  cargo-deny and cargo-nextest, prebuilt                 pinned in scripts/tools.txt
+#   node   the stock Socket.IO clients of the tests               pinned in tests/node/package-lock.json
+#   kafka  Apache Kafka's jars for scripts/kafka.sh               pinned in tests/kafka/pom.xml
+#
+# Everything but apt's part lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/{tools,node,kafka}, outside the clone, so that a
+# fresh clone starts warm. A part whose stamp carries the hash of its pins is skipped. Safe to run several times at once.
+#
+# The Node programs in tests/node find their modules through NODE_PATH=<cache>/node/node_modules, which make and the Rust
+# tests set. Node honours it for require() only, not for import: those programs are CommonJS.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${ALDIS_CACHE:-$HOME/.cache/aldis}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() {
+  say "$*"
+  exit 1
+}
+need() { command -v "$1" >/dev/null || die "$1 is missing: install $2 and run this again"; }
+
+# part_of_cache NAME FILL PIN_FILE...: calls FILL with an empty folder, and puts that folder in place only when it is
+# complete, so that an interrupted run leaves nothing half installed.
+part_of_cache() {
+  local name=$1 fill=$2 stamp
+  shift 2
+  stamp=$(cat "$@" | sha256sum | cut -d' ' -f1)
+  is_current() { [ "$(cat "$cache/$name/.stamp" 2>/dev/null)" = "$stamp" ]; }
+
+  is_current && return
+  mkdir -p "$cache"
+  (
+    flock 9
+    if is_current; then exit; fi # another run was faster
+    say "$name: installing into $cache/$name"
+    new=$(mktemp -d "$cache/.$name.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    "$fill" "$new"
+    echo "$stamp" >"$new/.stamp"
+    chmod 755 "$new"
+    rm -rf "${cache:?}/$name"
+    mv "$new" "$cache/$name"
+    say "$name: done in $SECONDS s"
+  ) 9>"$cache/.$name.lock"
+}
+
+apt_is_complete() {
+  local command
+  for command in cc c++ make pkg-config; do
+    command -v "$command" >/dev/null || return 1
+  done
+  pkg-config --exists openssl
+}
+
+install_apt() {
+  local packages=(build-essential pkg-config libssl-dev)
+  apt_is_complete && return
+  command -v apt-get >/dev/null || die "apt: this is not Debian: install what your system calls ${packages[*]}"
+  [ "$(id -u)" = 0 ] || die "apt: root is needed once, for: apt-get install ${packages[*]}"
+  say "apt: installing ${packages[*]}"
+  (
+    flock 9
+    apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
+  ) 9>/tmp/aldis-apt.lock
+  apt_is_complete || die "apt: ${packages[*]} are installed, but pkg-config still finds no openssl"
+}
+
+fill_tools() {
+  need python3 "Python 3 with pip"
+  python3 -m pip install --quiet --root-user-action=ignore --no-deps --target "$1" -r "$repo/scripts/tools.txt" >&2
+}
+
+fill_node() {
+  need npm "Node.js 20"
+  cp "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" "$repo/tests/node/.npmrc" "$1"
+  (cd "$1" && npm ci --no-progress --loglevel=error >&2)
+}
+
+fill_kafka() {
+  need mvn "Maven and Java 17"
+  mvn -q -B -f "$repo/tests/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1" -DincludeScope=runtime >&2
+}
+
+[ $# -gt 0 ] || set -- apt tools node kafka
+for part in "$@"; do
+  SECONDS=0
+  case $part in
+    apt) install_apt ;;
+    tools) part_of_cache tools fill_tools "$repo/scripts/tools.txt" ;;
+    node) part_of_cache node fill_node "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" ;;
+    kafka) part_of_cache kafka fill_kafka "$repo/tests/kafka/pom.xml" ;;
+    *) die "there is no part '$part': choose from apt, tools, node, kafka" ;;
+  esac
+done
