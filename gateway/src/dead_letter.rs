@@ -122,7 +122,11 @@ impl DeadLetters {
     /// # Errors
     /// When the settings themselves are refused.
     pub fn new(bootstrap_servers: &[String]) -> KafkaResult<Self> {
-        let config = config(bootstrap_servers);
+        Self::within(SEND_TIMEOUT, bootstrap_servers)
+    }
+
+    fn within(send_timeout: Duration, bootstrap_servers: &[String]) -> KafkaResult<Self> {
+        let config = config(bootstrap_servers, send_timeout);
         let producer = Mutex::new(config.create_with_context(Quiet)?);
         Ok(Self { config, producer })
     }
@@ -234,12 +238,12 @@ fn is_too_large(error: &KafkaError) -> bool {
     )
 }
 
-fn config(bootstrap_servers: &[String]) -> ClientConfig {
+fn config(bootstrap_servers: &[String], send_timeout: Duration) -> ClientConfig {
     let mut config = client(bootstrap_servers, "aldis-gateway-dead-letters");
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        .set("message.timeout.ms", millis(SEND_TIMEOUT))
+        .set("message.timeout.ms", millis(send_timeout))
         .set("topic.metadata.propagation.max.ms", millis(UNKNOWN_TOPIC_TIMEOUT))
         .set("message.max.bytes", MESSAGE_MAX.to_string())
         .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())

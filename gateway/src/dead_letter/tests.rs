@@ -137,7 +137,7 @@ async fn a_record_too_large_for_the_topic_goes_without_its_value() {
 async fn a_topic_that_may_not_be_written_is_told_apart_from_kafka_being_away() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("dead", 1, 1).unwrap();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
+    let dead_letters = DeadLetters::within(Duration::from_secs(2), &[mock.bootstrap_servers()]).unwrap();
     mock.topic_error(
         "forbidden",
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,

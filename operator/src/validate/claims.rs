@@ -29,7 +29,7 @@ pub(super) fn settle(
             continue;
         }
         let conflicts = claims.conflicts(gateway, candidate, &attachments);
-        if candidate.servable { claims.enter(candidate, &attachments); }
+        claims.enter(candidate, &attachments);
         if candidate.servable && conflicts.is_empty() {
             for (reference, key) in &candidate.keys {
                 keys.insert(&channel.namespace, reference.clone(), key.clone());
