@@ -52,7 +52,12 @@ impl Declared {
     /// Where it can not be read.
     pub fn read(dir: &Path, elsewhere: Elsewhere) -> io::Result<Self> {
         let manifests = read_dir(dir)?;
-        let Manifests { gateways, channels, secrets, problems } = &manifests;
+        let Manifests {
+            gateways,
+            channels,
+            secrets,
+            problems,
+        } = &manifests;
         let outcome = validate(&Objects {
             gateways: gateways.iter().map(|located| &located.value).collect(),
             channels: channels.iter().map(|located| &located.value).collect(),
@@ -60,7 +65,10 @@ impl Declared {
             other_gateways: others(elsewhere.gateways, "NotificationGateway", problems),
             other_secrets: others(elsewhere.secrets, "Secret", problems),
         });
-        let in_files = problems.iter().map(|problem| Finding { problem: problem.clone(), reason: None });
+        let in_files = problems.iter().map(|problem| Finding {
+            problem: problem.clone(),
+            reason: None,
+        });
         let between_objects = outcome.problems.iter().map(|problem| {
             let (object, origin) = locate(&manifests, problem.object);
             let mut message = problem.message.clone();
@@ -69,32 +77,55 @@ impl Declared {
                 let line = origin.position("metadata.name").0;
                 let _ = write!(message, " (see {}:{line})", origin.file.display());
             }
-            Finding { problem: origin.problem(&object, &problem.field, message), reason: Some(problem.reason) }
+            Finding {
+                problem: origin.problem(&object, &problem.field, message),
+                reason: Some(problem.reason),
+            }
         });
         let mut findings: Vec<_> = in_files.chain(between_objects).collect();
         findings.sort_by(|a, b| order(&a.problem).cmp(&order(&b.problem)));
         // What is wrong at two gateways is still one line to mend.
         findings.dedup();
-        Ok(Self { manifests, outcome, findings })
+        Ok(Self {
+            manifests,
+            outcome,
+            findings,
+        })
     }
 
     /// An annotation of a channel.
     pub fn annotation(&self, channel: &ChannelName, name: &str) -> Option<&str> {
-        let metadata = self.manifests.channels.iter().map(|located| &located.value.metadata).find(|metadata| {
-            metadata.name.as_ref() == Some(&channel.name) && metadata.namespace.as_ref() == Some(&channel.namespace)
-        })?;
+        let metadata = self
+            .manifests
+            .channels
+            .iter()
+            .map(|located| &located.value.metadata)
+            .find(|metadata| {
+                metadata.name.as_ref() == Some(&channel.name) && metadata.namespace.as_ref() == Some(&channel.namespace)
+            })?;
         metadata.annotations.as_ref()?.get(name).map(String::as_str)
     }
 
     /// Whether there is nothing at all.
     pub fn is_empty(&self) -> bool {
-        let Manifests { gateways, channels, secrets, problems } = &self.manifests;
+        let Manifests {
+            gateways,
+            channels,
+            secrets,
+            problems,
+        } = &self.manifests;
         gateways.is_empty() && channels.is_empty() && secrets.is_empty() && problems.is_empty()
     }
 }
 
 fn order(problem: &Problem) -> (&Path, usize, usize, &str, &str) {
-    (&problem.file, problem.line, problem.column, &problem.field, &problem.message)
+    (
+        &problem.file,
+        problem.line,
+        problem.column,
+        &problem.field,
+        &problem.message,
+    )
 }
 
 /// Objects that are there, but not to be read: any, if so asked; else those with a problem of their own, about which
@@ -127,7 +158,10 @@ fn locate(manifests: &Manifests, object: Object) -> (String, &Origin) {
         }
     };
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    (format!("{kind} {}/{}", part(&metadata.namespace), part(&metadata.name)), origin)
+    (
+        format!("{kind} {}/{}", part(&metadata.namespace), part(&metadata.name)),
+        origin,
+    )
 }
 
 /// The text without what would steer a terminal or begin another line.

@@ -117,20 +117,39 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         Some(_) => None,
         None => Some(Broker::start()?),
     };
-    let kafka = args.kafka.clone().or_else(|| broker.as_ref().map(Broker::address)).unwrap_or_default();
+    let kafka = args
+        .kafka
+        .clone()
+        .or_else(|| broker.as_ref().map(Broker::address))
+        .unwrap_or_default();
     plan.prepare(&args, &kafka, broker.as_mut())?;
     let (gateway, bad) = Gateway::start(Settings {
         config: plan.config.clone(),
         keys: plan.keys.clone(),
         bind: args.bind,
         admin: SocketAddr::new(args.bind, args.admin_port),
-        start_at: if broker.is_some() { StartAt::Earliest } else { StartAt::GatewayStart },
+        start_at: if broker.is_some() {
+            StartAt::Earliest
+        } else {
+            StartAt::GatewayStart
+        },
     })
     .await
     .map_err(|error| DevError::Start(error.into()))?;
     debug_assert!(bad.is_empty(), "validate has compiled every channel: {bad:?}");
     wait_for_consumer(&gateway, &plan.config).await;
-    print!("{}", banner::banner(&args.dir, &plan.config, &plan.keys, &plan.declared, &gateway, &kafka, broker.is_some()));
+    print!(
+        "{}",
+        banner::banner(
+            &args.dir,
+            &plan.config,
+            &plan.keys,
+            &plan.declared,
+            &gateway,
+            &kafka,
+            broker.is_some()
+        )
+    );
 
     let mut look = tokio::time::interval(LOOK);
     let stop = stop_signal();
@@ -156,7 +175,10 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
 
 /// Reads the directory and translates the gateway that is to run.
 fn plan(args: &DevArgs) -> Result<Plan, DevError> {
-    let unreadable = |source| DevError::Unreadable { path: args.dir.clone(), source };
+    let unreadable = |source| DevError::Unreadable {
+        path: args.dir.clone(),
+        source,
+    };
     let declared = Declared::read(&args.dir, Elsewhere::default()).map_err(unreadable)?;
     if !declared.findings.is_empty() {
         for finding in &declared.findings {
@@ -170,11 +192,22 @@ fn plan(args: &DevArgs) -> Result<Plan, DevError> {
 }
 
 fn choose<'v>(gateways: &'v [Validated], wanted: Option<&str>) -> Result<&'v Validated, DevError> {
-    let names = || gateways.iter().map(|g| g.gateway.name.to_string()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        gateways
+            .iter()
+            .map(|g| g.gateway.name.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match (gateways, wanted) {
-        ([], _) => Err(DevError::Gateway("there is no NotificationGateway in the directory: add one".to_owned())),
+        ([], _) => Err(DevError::Gateway(
+            "there is no NotificationGateway in the directory: add one".to_owned(),
+        )),
         ([one], None) => Ok(one),
-        (_, None) => Err(DevError::Gateway(format!("there are several gateways: choose one of {} with --gateway", names()))),
+        (_, None) => Err(DevError::Gateway(format!(
+            "there are several gateways: choose one of {} with --gateway",
+            names()
+        ))),
         (_, Some(wanted)) => gateways
             .iter()
             .find(|g| g.gateway.name.to_string() == wanted)
@@ -198,9 +231,19 @@ impl Plan {
 
 /// Every topic that the gateway reads or writes.
 fn topics(config: &GatewayConfig) -> Vec<String> {
-    let read = config.channels.iter().flat_map(|c| &c.spec.sources).flat_map(|source| source.kafka.topics.clone());
-    let dead = config.channels.iter().filter_map(|c| c.spec.dead_letter.as_ref()).map(|dead| dead.topic.clone());
-    read.chain(dead).chain([config.kafka.dead_letter_topic.clone()]).collect()
+    let read = config
+        .channels
+        .iter()
+        .flat_map(|c| &c.spec.sources)
+        .flat_map(|source| source.kafka.topics.clone());
+    let dead = config
+        .channels
+        .iter()
+        .filter_map(|c| c.spec.dead_letter.as_ref())
+        .map(|dead| dead.topic.clone());
+    read.chain(dead)
+        .chain([config.kafka.dead_letter_topic.clone()])
+        .collect()
 }
 
 fn reload(args: &DevArgs, kafka: &str, broker: Option<&mut Broker>, gateway: &Gateway) {
@@ -224,7 +267,9 @@ async fn wait_for_consumer(gateway: &Gateway, config: &GatewayConfig) {
     let wanted = config.channels.iter().any(|channel| !channel.spec.sources.is_empty());
     let mut state = gateway.consumer();
     if wanted {
-        tokio::time::timeout(PATIENCE, state.wait_for(|state| !state.assigned.is_empty())).await.ok();
+        tokio::time::timeout(PATIENCE, state.wait_for(|state| !state.assigned.is_empty()))
+            .await
+            .ok();
     }
 }
 

@@ -9,12 +9,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use aldis_manifest::{Located, Manifests, Origin, Problem, read_dir};
-use aldis_operator::validate::{Object, ObjectName, Objects, Others, Reason, validate};
+use aldis_operator::validate::Reason;
 use serde_json::{Value, json};
 
+use crate::declared::{Declared, Elsewhere, Finding, printable};
 use crate::report::Explain;
 
 /// Check manifests without a cluster
@@ -109,13 +109,6 @@ struct Report {
     counts: Counts,
 }
 
-/// A problem, and the reason that a condition in a cluster would give.
-#[derive(Clone, PartialEq, Eq)]
-struct Finding {
-    problem: Problem,
-    reason: Reason,
-}
-
 /// What there is, problems aside.
 struct Counts {
     gateways: usize,
@@ -126,98 +119,26 @@ struct Counts {
 
 fn check(args: &ValidateArgs) -> Result<Report, ValidateError> {
     let path = || args.dir.clone();
-    let manifests = read_dir(&args.dir).map_err(|source| ValidateError::Unreadable { path: path(), source })?;
-    let Manifests {
-        gateways,
-        channels,
-        secrets,
-        problems,
-    } = &manifests;
-    if gateways.is_empty() && channels.is_empty() && secrets.is_empty() && problems.is_empty() {
+    let elsewhere = Elsewhere {
+        gateways: args.no_gateway,
+        secrets: args.no_secrets,
+    };
+    let declared =
+        Declared::read(&args.dir, elsewhere).map_err(|source| ValidateError::Unreadable { path: path(), source })?;
+    if declared.is_empty() {
         return Err(ValidateError::Nothing { path: path() });
     }
-    let outcome = validate(&Objects {
-        gateways: gateways.iter().map(|located| &located.value).collect(),
-        channels: channels.iter().map(|located| &located.value).collect(),
-        secrets: secrets.iter().map(|located| &located.value).collect(),
-        other_gateways: others(args.no_gateway, "NotificationGateway", problems),
-        other_secrets: others(args.no_secrets, "Secret", problems),
-    });
-    let in_files = problems.iter().map(|problem| Finding {
-        problem: problem.clone(),
-        reason: Reason::Invalid,
-    });
-    let between_objects = outcome.problems.iter().map(|problem| {
-        let (object, origin) = locate(&manifests, problem.object);
-        let mut message = problem.message.clone();
-        if let Some(other) = problem.other {
-            let (_, origin) = locate(&manifests, other);
-            let line = origin.position("metadata.name").0;
-            let _ = write!(message, " (see {}:{line})", origin.file.display());
-        }
-        Finding {
-            problem: origin.problem(&object, &problem.field, message),
-            reason: problem.reason,
-        }
-    });
-    let mut findings: Vec<_> = in_files.chain(between_objects).collect();
-    findings.sort_by(|a, b| order(&a.problem).cmp(&order(&b.problem)));
-    // What is wrong at two gateways is still one line to mend.
-    findings.dedup();
-    let specs = || channels.iter().map(|located| &located.value.spec);
+    let specs = || declared.manifests.channels.iter().map(|located| &located.value.spec);
     let counts = Counts {
-        gateways: gateways.len(),
-        channels: channels.len(),
+        gateways: declared.manifests.gateways.len(),
+        channels: declared.manifests.channels.len(),
         rooms: specs().map(|spec| spec.rooms.len()).sum(),
         routes: specs().map(|spec| spec.routes.len()).sum(),
     };
-    Ok(Report { findings, counts })
-}
-
-fn order(problem: &Problem) -> (&Path, usize, usize, &str, &str) {
-    (
-        &problem.file,
-        problem.line,
-        problem.column,
-        &problem.field,
-        &problem.message,
-    )
-}
-
-/// Objects that are there, but not to be read: any, if so asked; else those with a problem of their own, about which
-/// nobody who refers to them needs to hear.
-fn others(any: bool, kind: &str, problems: &[Problem]) -> Others {
-    if any {
-        return Others::Any;
-    }
-    let name = |problem: &Problem| {
-        let (namespace, name) = problem.object.strip_prefix(kind)?.strip_prefix(' ')?.split_once('/')?;
-        Some(ObjectName::new(namespace, name))
-    };
-    Others::Named(problems.iter().filter_map(name).collect::<BTreeSet<_>>())
-}
-
-/// An object as problems name it, and where it stands.
-fn locate(manifests: &Manifests, object: Object) -> (String, &Origin) {
-    let (kind, metadata, origin) = match object {
-        Object::Gateway(index) => {
-            let Located { value, origin } = &manifests.gateways[index];
-            ("NotificationGateway", &value.metadata, origin)
-        }
-        Object::Channel(index) => {
-            let Located { value, origin } = &manifests.channels[index];
-            ("NotificationChannel", &value.metadata, origin)
-        }
-        Object::Secret(index) => {
-            let Located { value, origin } = &manifests.secrets[index];
-            ("Secret", &value.metadata, origin)
-        }
-    };
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    (
-        format!("{kind} {}/{}", part(&metadata.namespace), part(&metadata.name)),
-        origin,
-    )
+    Ok(Report {
+        findings: declared.findings,
+        counts,
+    })
 }
 
 const BOLD: &str = "\x1b[1m";
@@ -274,7 +195,7 @@ impl Report {
                     "column": problem.column,
                     "object": problem.object,
                     "field": problem.field,
-                    "reason": reason.as_str(),
+                    "reason": reason.unwrap_or(Reason::Invalid).as_str(),
                     "message": problem.message,
                 })
             })
@@ -301,7 +222,7 @@ impl Report {
         let field_of = |wanted: Reason, end: &str| {
             self.findings
                 .iter()
-                .any(|finding| finding.reason == wanted && finding.problem.field.ends_with(end))
+                .any(|finding| finding.reason == Some(wanted) && finding.problem.field.ends_with(end))
         };
         let gateway = !args.no_gateway && field_of(Reason::GatewayNotFound, ".name");
         let secret = !args.no_secrets && field_of(Reason::SecretNotFound, ".name");
@@ -322,19 +243,6 @@ impl Report {
 /// `1 room`, `2 rooms`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// The text without what would steer a terminal or begin another line.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -72,7 +72,11 @@ pub trait Adapter: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AdapterError`] where nothing was taken and trying again may help.
-    fn append(&self, channel: &ChannelName, units: Vec<Unit>) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
+    fn append(
+        &self,
+        channel: &ChannelName,
+        units: Vec<Unit>,
+    ) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
 }
 
 /// Where numbered deliveries go: the hub.

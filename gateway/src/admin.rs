@@ -57,13 +57,22 @@ async fn health(State(admin): State<Admin>) -> impl IntoResponse {
         (true, false) => "degraded",
         (false, _) => "stopping",
     };
-    Json(json!({ "status": status, "ready": ready, "kafka": { "connected": consumer.connected, "missingTopics": consumer.missing } }))
+    Json(
+        json!({ "status": status, "ready": ready, "kafka": { "connected": consumer.connected, "missingTopics": consumer.missing } }),
+    )
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    if *admin.ready.borrow() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopping") }
+    if *admin.ready.borrow() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    }
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.text())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        admin.metrics.text(),
+    )
 }

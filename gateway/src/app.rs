@@ -68,7 +68,13 @@ impl Gateway {
     /// # Errors
     /// Where a port can not be had, or settings are refused.
     pub async fn start(settings: Settings) -> anyhow::Result<(Self, Vec<BadChannel>)> {
-        let Settings { config, keys, bind, admin, start_at } = settings;
+        let Settings {
+            config,
+            keys,
+            bind,
+            admin,
+            start_at,
+        } = settings;
         let metrics = Arc::new(Metrics::new());
         let epoch = new_epoch();
         let hub = Arc::new(Hub::new(Arc::clone(&epoch), Arc::clone(&metrics)));
@@ -85,9 +91,15 @@ impl Gateway {
         let stop_listening = CancellationToken::new();
         let listeners = open_listeners(&config, bind, &shared, &stop_listening).await?;
 
-        let dead_letters = DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
+        let dead_letters =
+            DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
         let adapter = MemoryAdapter::new(epoch, hub);
-        let pipeline = Pipeline::new(Arc::clone(&shared), adapter, dead_letters, config.kafka.dead_letter_topic.clone());
+        let pipeline = Pipeline::new(
+            Arc::clone(&shared),
+            adapter,
+            dead_letters,
+            config.kafka.dead_letter_topic.clone(),
+        );
         let stop_consuming = CancellationToken::new();
         let consumer_settings = ConsumerSettings {
             bootstrap_servers: config.kafka.bootstrap_servers.clone(),
@@ -95,14 +107,35 @@ impl Gateway {
             start_at,
         };
         let observe = Arc::clone(&metrics);
-        let consumer = consume::spawn(consumer_settings, topics_receiver, Arc::new(pipeline), observe, stop_consuming.clone())?;
+        let consumer = consume::spawn(
+            consumer_settings,
+            topics_receiver,
+            Arc::new(pipeline),
+            observe,
+            stop_consuming.clone(),
+        )?;
 
         let (ready, ready_receiver) = watch::channel(true);
         let stop_admin = CancellationToken::new();
-        let judged = Admin { metrics, ready: ready_receiver, consumer: consumer.state() };
-        let admin = admin::serve(admin, judged, stop_admin.clone()).await.with_context(|| format!("the admin port {admin} can not be had"))?;
-        let gateway =
-            Self { shared, listeners, topics, ready, consumer, admin, stop_listening, stop_consuming, stop_admin };
+        let judged = Admin {
+            metrics,
+            ready: ready_receiver,
+            consumer: consumer.state(),
+        };
+        let admin = admin::serve(admin, judged, stop_admin.clone())
+            .await
+            .with_context(|| format!("the admin port {admin} can not be had"))?;
+        let gateway = Self {
+            shared,
+            listeners,
+            topics,
+            ready,
+            consumer,
+            admin,
+            stop_listening,
+            stop_consuming,
+            stop_admin,
+        };
         Ok((gateway, bad))
     }
 
@@ -175,7 +208,13 @@ async fn open_listeners(
         });
         let listener = listener.with_context(cannot)?;
         tracing::info!(listener = spec.name, address = %listener.address, "listening");
-        listeners.insert(spec.name.clone(), OpenListener { listener, namespaces: Mutex::new(namespaces) });
+        listeners.insert(
+            spec.name.clone(),
+            OpenListener {
+                listener,
+                namespaces: Mutex::new(namespaces),
+            },
+        );
     }
     Ok(listeners)
 }
@@ -183,7 +222,13 @@ async fn open_listeners(
 impl OpenListener {
     fn follow(&self, name: &str, shared: &Arc<Shared>) {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        follow(&self.listener.io, &self.listener.transports, &mut namespaces, name, shared);
+        follow(
+            &self.listener.io,
+            &self.listener.transports,
+            &mut namespaces,
+            name,
+            shared,
+        );
     }
 }
 
@@ -196,7 +241,10 @@ fn follow(
     shared: &Arc<Shared>,
 ) {
     let table = shared.table.load();
-    let attachment = |path: &str| Attachment { listener: listener.to_owned(), path: path.to_owned() };
+    let attachment = |path: &str| Attachment {
+        listener: listener.to_owned(),
+        path: path.to_owned(),
+    };
     open.retain(|path, channel| {
         let stays = table.at(&attachment(path)).is_some_and(|now| now.name == *channel);
         if !stays {
@@ -209,8 +257,12 @@ fn follow(
         let Some(channel) = table.at(attachment) else { continue };
         if open.insert(attachment.path.clone(), channel.name.clone()).is_none() {
             tracing::info!(listener, path = attachment.path, channel = %channel.name, "namespace opened");
-            let namespace =
-                Namespace::new(attachment.clone(), channel.name.clone(), Arc::clone(shared), Arc::clone(transports));
+            let namespace = Namespace::new(
+                attachment.clone(),
+                channel.name.clone(),
+                Arc::clone(shared),
+                Arc::clone(transports),
+            );
             io.ns(attachment.path.clone(), namespace);
         }
     }

@@ -27,12 +27,18 @@ pub struct Stream<S> {
 impl<S> Stream<S> {
     /// Reads and writes `stream` until `connection` is ended.
     pub fn new(stream: S, connection: &Connection) -> Self {
-        Self { stream, ended: Box::pin(connection.0.clone().cancelled_owned()) }
+        Self {
+            stream,
+            ended: Box::pin(connection.0.clone().cancelled_owned()),
+        }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.ended.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the gateway")),
+            Poll::Ready(()) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "closed by the gateway",
+            )),
             Poll::Pending => Ok(()),
         }
     }

@@ -20,6 +20,7 @@
 mod backlog;
 mod context;
 mod offsets;
+mod rebalance;
 mod receive;
 mod release;
 mod start;
@@ -45,7 +46,8 @@ pub use self::backlog::{BATCH_BYTES, BATCH_RECORDS, HIGH_WATER_BYTES, HIGH_WATER
 /// brokers allow by default: after a SIGKILL the partitions of a replica stand still that long.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How often a member says that it lives, and so how soon it hears of a rebalance. A sixth of [`SESSION_TIMEOUT`].
+/// How often a member says that it lives, and so how soon it hears of a rebalance: partitions of a replica that stopped
+/// stand still up to that long. 1 s; librdkafka does not look more often.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// After how long without polling a replica leaves the group, and how long a rebalance waits for it. The receive loop

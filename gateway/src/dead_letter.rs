@@ -153,7 +153,9 @@ impl DeadLetters {
                 written => return written.map_err(|error| DeadLetterError::new(topic, error)),
             }
         }
-        self.write(topic, record, why, Cut::All).await.map_err(|error| DeadLetterError::new(topic, error))
+        self.write(topic, record, why, Cut::All)
+            .await
+            .map_err(|error| DeadLetterError::new(topic, error))
     }
 
     async fn write(&self, topic: &str, record: &Record, why: &Why, cut: Cut) -> KafkaResult<()> {
@@ -176,7 +178,9 @@ impl DeadLetters {
 
     /// An idempotent producer that has lost its place never sends again: another takes over.
     fn renew(&self, failed: FutureProducer<Quiet>) {
-        let Some((code, text)) = failed.client().fatal_error() else { return };
+        let Some((code, text)) = failed.client().fatal_error() else {
+            return;
+        };
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if producer.client().native_ptr() != failed.client().native_ptr() {
             return;
@@ -199,9 +203,15 @@ enum Cut {
 
 fn headers(record: &Record, why: &Why, cut: Cut) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 9);
-    let own = record.headers.iter().filter(|(name, _)| cut < Cut::All && !name.starts_with(HEADER_PREFIX));
+    let own = record
+        .headers
+        .iter()
+        .filter(|(name, _)| cut < Cut::All && !name.starts_with(HEADER_PREFIX));
     for (key, value) in own {
-        headers = headers.insert(Header { key, value: value.as_deref() });
+        headers = headers.insert(Header {
+            key,
+            value: value.as_deref(),
+        });
     }
     let ours = [
         ("reason", Some(why.reason.to_owned())),
@@ -216,7 +226,10 @@ fn headers(record: &Record, why: &Why, cut: Cut) -> OwnedHeaders {
     ];
     for (name, value) in ours {
         if let Some(value) = value {
-            headers = headers.insert(Header { key: &format!("{HEADER_PREFIX}{name}"), value: Some(&value) });
+            headers = headers.insert(Header {
+                key: &format!("{HEADER_PREFIX}{name}"),
+                value: Some(&value),
+            });
         }
     }
     headers

@@ -11,20 +11,24 @@ use aldis_core::room::RoomKey;
 use aldis_core::route::Audience;
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
-use serde_json::value::RawValue;
 
 use crate::adapter::{Numbered, Position, Publish};
+
+mod outgoing;
+
+use outgoing::Frames;
+pub use outgoing::Outgoing;
 
 /// One client of a channel, in this process.
 pub type ClientId = u64;
 
 /// The way to a client.
 pub trait Client: Send + Sync + 'static {
-    /// Queues an event for the client: its name, payload and position. Must not wait.
+    /// Queues an event for the client. Must not wait.
     ///
     /// # Errors
     /// [`SendError::Full`] where the client reads too slowly: nothing was queued.
-    fn send(&self, event: &str, payload: &RawValue, position: &str) -> Result<(), SendError>;
+    fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError>;
 
     /// Closes the client's connection, whatever it still has in its queue. It may come back.
     fn close(&self, reason: CloseReason);
@@ -112,14 +116,30 @@ pub enum Changed {
 impl<O: Observe> Hub<O> {
     /// A hub without clients, whose channels stand at the beginning of `epoch`.
     pub fn new(epoch: Arc<str>, observe: O) -> Self {
-        Self { epoch, channels: RwLock::default(), next_id: AtomicU64::new(1), observe }
+        Self {
+            epoch,
+            channels: RwLock::default(),
+            next_id: AtomicU64::new(1),
+            observe,
+        }
     }
 
     /// Adds a client, in no room yet.
     pub fn connect(&self, channel: &ChannelName, client: Box<dyn Client>) -> ClientId {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link { client, last_seq: AtomicU64::new(0) });
-        self.with(channel, |clients| clients.clients.insert(id, Member { link, rooms: HashSet::new() }));
+        let link = Arc::new(Link {
+            client,
+            last_seq: AtomicU64::new(0),
+        });
+        self.with(channel, |clients| {
+            clients.clients.insert(
+                id,
+                Member {
+                    link,
+                    rooms: HashSet::new(),
+                },
+            )
+        });
         id
     }
 
@@ -132,11 +152,17 @@ impl<O: Observe> Hub<O> {
     pub fn join(&self, channel: &ChannelName, id: ClientId, room: RoomKey) -> Changed {
         self.with(channel, |clients| {
             let position = clients.position.clone();
-            let Some(member) = clients.clients.get_mut(&id) else { return Changed::Gone };
+            let Some(member) = clients.clients.get_mut(&id) else {
+                return Changed::Gone;
+            };
             if !member.rooms.insert(room.clone()) {
                 return Changed::No(position);
             }
-            clients.rooms.entry(room).or_default().insert(id, Arc::clone(&member.link));
+            clients
+                .rooms
+                .entry(room)
+                .or_default()
+                .insert(id, Arc::clone(&member.link));
             Changed::Yes(position)
         })
     }
@@ -145,7 +171,9 @@ impl<O: Observe> Hub<O> {
     pub fn leave(&self, channel: &ChannelName, id: ClientId, room: &RoomKey) -> Changed {
         self.with(channel, |clients| {
             let position = clients.position.clone();
-            let Some(member) = clients.clients.get_mut(&id) else { return Changed::Gone };
+            let Some(member) = clients.clients.get_mut(&id) else {
+                return Changed::Gone;
+            };
             if !member.rooms.remove(room) {
                 return Changed::No(position);
             }
@@ -165,10 +193,20 @@ impl<O: Observe> Hub<O> {
     }
 
     fn with<T>(&self, channel: &ChannelName, work: impl FnOnce(&mut Clients) -> T) -> T {
-        let known = self.channels.read().unwrap_or_else(PoisonError::into_inner).get(channel).cloned();
+        let known = self
+            .channels
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(channel)
+            .cloned();
         let clients = known.unwrap_or_else(|| {
             let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
-            let empty = || Arc::new(Mutex::new(Clients::at(Position { epoch: Arc::clone(&self.epoch), seq: 0 })));
+            let empty = || {
+                Arc::new(Mutex::new(Clients::at(Position {
+                    epoch: Arc::clone(&self.epoch),
+                    seq: 0,
+                })))
+            };
             Arc::clone(channels.entry(channel.clone()).or_insert_with(empty))
         });
         work(&mut clients.lock().unwrap_or_else(PoisonError::into_inner))
@@ -193,12 +231,16 @@ impl<O: Observe> Publish for Hub<O> {
 
 impl Clients {
     fn at(position: Position) -> Self {
-        Self { position, clients: IndexMap::new(), rooms: HashMap::new() }
+        Self {
+            position,
+            clients: IndexMap::new(),
+            rooms: HashMap::new(),
+        }
     }
 
     /// Sends to each client once; gives how many got it, and who could not take it.
     fn deliver(&self, numbered: &Numbered) -> (usize, Vec<ClientId>) {
-        let frame = Frame::of(numbered);
+        let frame = Frames::of(numbered);
         let (mut sent, mut slow) = (0, Vec::new());
         let mut send = |id: ClientId, link: &Link, payload: usize| match link.send(&frame, payload) {
             Some(Ok(())) => sent += 1,
@@ -235,33 +277,13 @@ impl Clients {
     }
 }
 
-/// What goes to the clients of one delivery, made once.
-struct Frame<'n> {
-    event: &'n str,
-    payloads: Vec<&'n RawValue>,
-    position: String,
-    seq: u64,
-}
-
-impl<'n> Frame<'n> {
-    fn of(numbered: &'n Numbered) -> Self {
-        let raw = |text: &'n Arc<str>| serde_json::from_str(text).expect("a payload is rendered as JSON");
-        Self {
-            event: &numbered.delivery.event,
-            payloads: numbered.delivery.payloads.iter().map(raw).collect(),
-            position: numbered.position.to_string(),
-            seq: numbered.position.seq,
-        }
-    }
-}
-
 impl Link {
     /// Sends, unless this client has had this delivery through another room.
-    fn send(&self, frame: &Frame<'_>, payload: usize) -> Option<Result<(), SendError>> {
-        if self.last_seq.swap(frame.seq, Ordering::Relaxed) == frame.seq {
+    fn send(&self, frame: &Frames<'_>, payload: usize) -> Option<Result<(), SendError>> {
+        if self.last_seq.swap(frame.seq(), Ordering::Relaxed) == frame.seq() {
             return None;
         }
-        Some(self.client.send(frame.event, frame.payloads[payload], &frame.position))
+        Some(self.client.send(&frame.outgoing(payload)))
     }
 }
 

@@ -25,6 +25,7 @@ pub mod listener;
 pub mod sockets;
 
 pub mod connection;
+pub mod wire;
 
 pub mod app;
 

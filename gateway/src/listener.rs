@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Stream};
+use crate::wire::Wire;
 
 pub mod transports;
+mod upgrade;
 
 use transports::Transports;
 
@@ -66,14 +69,20 @@ impl Bound {
     /// # Errors
     /// Where the port can not be had.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { socket: TcpListener::bind(address).await? })
+        Ok(Self {
+            socket: TcpListener::bind(address).await?,
+        })
     }
 
     /// Serves from now on until `stop`, with the namespaces that `open` opens before the first client is let in.
     ///
     /// # Errors
     /// Where the system does not tell the address.
-    pub fn serve(self, stop: CancellationToken, open: impl FnOnce(&SocketIo, &Arc<Transports>)) -> io::Result<Listener> {
+    pub fn serve(
+        self,
+        stop: CancellationToken,
+        open: impl FnOnce(&SocketIo, &Arc<Transports>),
+    ) -> io::Result<Listener> {
         let address = self.socket.local_addr()?;
         let (service, io) = SocketIo::builder()
             .ping_interval(PING_INTERVAL)
@@ -87,8 +96,19 @@ impl Bound {
         let transports = Arc::new(Transports::default());
         open(&io, &transports);
         let tasks = TaskTracker::new();
-        tasks.spawn(accept(self.socket, service, Arc::clone(&transports), tasks.clone(), stop));
-        Ok(Listener { address, io, transports, tasks })
+        tasks.spawn(accept(
+            self.socket,
+            service,
+            Arc::clone(&transports),
+            tasks.clone(),
+            stop,
+        ));
+        Ok(Listener {
+            address,
+            io,
+            transports,
+            tasks,
+        })
     }
 }
 
@@ -106,11 +126,27 @@ impl Listener {
     }
 }
 
-/// An HTTP service that never fails: socketioxide's.
-trait Serve<B>: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static {}
+/// A client's WebSocket, as socketioxide gets it.
+type ClientWire = Wire<Stream<TcpStream>>;
+
+/// socketioxide: HTTP requests, and WebSockets that were accepted here.
+trait Serve<B>:
+    Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+    + Service<(ClientWire, Request<()>), Response = (), Error: Display, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
 
 impl<S, B> Serve<B> for S where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Service<(ClientWire, Request<()>), Response = (), Error: Display, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -154,7 +190,8 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
     }
     let connection = Connection::default();
     let stream = Stream::new(stream, &connection);
-    let handler = service_fn(move |request| respond(request, connection.clone(), service.clone(), Arc::clone(&transports)));
+    let handler =
+        service_fn(move |request| respond(request, connection.clone(), service.clone(), Arc::clone(&transports)));
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -173,21 +210,29 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
     }
 }
 
-async fn respond<B>(
+async fn respond<B: 'static>(
     mut request: Request<Incoming>,
     connection: Connection,
     service: impl Serve<B>,
     transports: Arc<Transports>,
 ) -> Result<Response<Either<B, Full<Bytes>>>, Infallible> {
     detach(&mut request);
-    if let Err(refusal) = transports.admit(request.uri(), &connection) {
+    if let Err(refusal) = transports.admit(request.uri()) {
         let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(refusal.as_bytes()))));
         *response.status_mut() = StatusCode::BAD_REQUEST;
-        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
     }
+    if let Some(accept) = upgrade::accept_key(&request) {
+        tokio::spawn(upgrade::take_over(request, connection, service, transports));
+        return Ok(upgrade::switching_protocols(accept).map(Either::Right));
+    }
     request.extensions_mut().insert(connection);
-    Service::call(&service, request).await.map(|response| response.map(Either::Left))
+    Service::<Request<Incoming>>::call(&service, request)
+        .await
+        .map(|response| response.map(Either::Left))
 }
 
 /// Headers and URI are parts of hyper's read buffer, which a socket that keeps them would keep: 16 KiB a client.

@@ -25,7 +25,10 @@ pub enum Format {
 /// Begins to log. Only the first call counts.
 pub fn init(format: Format) {
     let filter = EnvFilter::new(filter(env::var(FILTER_ENV).ok().as_deref()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let result = match format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

@@ -4,7 +4,8 @@ use aldis_core::reject::Reason;
 use aldis_crds::names::ChannelName;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::consume::{Observe as ObserveConsumer, Rebalance};
@@ -126,17 +127,23 @@ impl Metrics {
     }
 
     pub(crate) fn records(&self, channel: &ChannelName, outcome: RecordOutcome, count: usize) {
-        self.records.with_label_values(&[channel.to_string().as_str(), outcome.as_str()]).inc_by(count as u64);
+        self.records
+            .with_label_values(&[channel.to_string().as_str(), outcome.as_str()])
+            .inc_by(count as u64);
     }
 
     pub(crate) fn dead_letter(&self, channel: &ChannelName, reason: Reason) {
-        self.dead_letters.with_label_values(&[channel.to_string().as_str(), reason.as_str()]).inc();
+        self.dead_letters
+            .with_label_values(&[channel.to_string().as_str(), reason.as_str()])
+            .inc();
     }
 
     pub(crate) fn delivered(&self, channel: &ChannelName, deliveries: usize, oldest_age_seconds: f64) {
         let channel = channel.to_string();
         self.deliveries.with_label_values(&[&channel]).inc_by(deliveries as u64);
-        self.delivery_age.with_label_values(&[&channel]).observe(oldest_age_seconds.max(0.0));
+        self.delivery_age
+            .with_label_values(&[&channel])
+            .observe(oldest_age_seconds.max(0.0));
     }
 
     pub(crate) fn took(&self, seconds: f64) {
@@ -150,7 +157,9 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, channel: &ChannelName, code: &'static str) {
-        self.connects.with_label_values(&[channel.to_string().as_str(), code]).inc();
+        self.connects
+            .with_label_values(&[channel.to_string().as_str(), code])
+            .inc();
     }
 
     pub(crate) fn disconnected(&self, channel: &ChannelName) {
@@ -160,7 +169,9 @@ impl Metrics {
     }
 
     pub(crate) fn client_event(&self, channel: &ChannelName, outcome: &'static str) {
-        self.client_events.with_label_values(&[channel.to_string().as_str(), outcome]).inc();
+        self.client_events
+            .with_label_values(&[channel.to_string().as_str(), outcome])
+            .inc();
     }
 
     pub(crate) fn closed_slow(&self, channel: &ChannelName) {
@@ -176,11 +187,15 @@ impl Metrics {
 
 impl ObserveHub for Metrics {
     fn sent(&self, channel: &ChannelName, clients: usize) {
-        self.sends.with_label_values(&[&channel.to_string()]).inc_by(clients as u64);
+        self.sends
+            .with_label_values(&[&channel.to_string()])
+            .inc_by(clients as u64);
     }
 
     fn closed(&self, channel: &ChannelName, reason: CloseReason) {
-        self.closed.with_label_values(&[channel.to_string().as_str(), reason.as_str()]).inc();
+        self.closed
+            .with_label_values(&[channel.to_string().as_str(), reason.as_str()])
+            .inc();
     }
 }
 
@@ -205,11 +220,15 @@ impl ObserveConsumer for Metrics {
     }
 
     fn backlog(&self, topic: &str, partition: i32, records: usize, _: usize) {
-        self.backlog.with_label_values(&[topic, &partition.to_string()]).set(records as i64);
+        self.backlog
+            .with_label_values(&[topic, &partition.to_string()])
+            .set(records as i64);
     }
 
     fn paused(&self, topic: &str, partition: i32, paused: bool) {
-        self.paused.with_label_values(&[topic, &partition.to_string()]).set(paused.into());
+        self.paused
+            .with_label_values(&[topic, &partition.to_string()])
+            .set(paused.into());
     }
 
     fn assigned(&self, topic: &str, partition: i32, assigned: bool) {
@@ -242,14 +261,26 @@ mod tests {
     #[test]
     fn metrics_are_shown_in_prometheus_text() {
         let metrics = Metrics::new();
-        let channel = ChannelName { namespace: "bistro".to_owned(), name: "orders".to_owned() };
+        let channel = ChannelName {
+            namespace: "bistro".to_owned(),
+            name: "orders".to_owned(),
+        };
         metrics.records(&channel, RecordOutcome::Delivered, 3);
         metrics.dead_letter(&channel, Reason::NotJson);
         metrics.backlog("orders", 1, 5, 0);
         let text = metrics.text();
-        assert!(text.contains("aldis_records_total{channel=\"bistro/orders\",outcome=\"delivered\"} 3"), "{text}");
-        assert!(text.contains("aldis_dead_letters_total{channel=\"bistro/orders\",reason=\"not_json\"} 1"), "{text}");
-        assert!(text.contains("aldis_consumer_backlog_records{partition=\"1\",topic=\"orders\"} 5"), "{text}");
+        assert!(
+            text.contains("aldis_records_total{channel=\"bistro/orders\",outcome=\"delivered\"} 3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("aldis_dead_letters_total{channel=\"bistro/orders\",reason=\"not_json\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("aldis_consumer_backlog_records{partition=\"1\",topic=\"orders\"} 5"),
+            "{text}"
+        );
         assert!(text.contains("process_resident_memory_bytes"), "{text}");
         metrics.assigned("orders", 1, false);
         assert!(!metrics.text().contains("aldis_consumer_backlog_records{"));

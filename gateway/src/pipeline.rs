@@ -45,7 +45,12 @@ struct ChannelBatch {
 impl<A: Adapter> Pipeline<A> {
     /// A pipeline into `adapter`.
     pub fn new(shared: Arc<Shared>, adapter: A, dead_letters: DeadLetters, dead_letter_topic: String) -> Self {
-        Self { shared, adapter, dead_letters, dead_letter_topic }
+        Self {
+            shared,
+            adapter,
+            dead_letters,
+            dead_letter_topic,
+        }
     }
 
     /// decode → route: the units of each channel, in the order of the records. Rejected records are in the dead letters,
@@ -94,13 +99,18 @@ impl<A: Adapter> Pipeline<A> {
             detail: rejected.detail.clone(),
             at: rejected.at.clone(),
         };
-        self.dead_letters.send(topic, record, &why).await.map_err(TakeError::new)?;
+        self.dead_letters
+            .send(topic, record, &why)
+            .await
+            .map_err(TakeError::new)?;
         tracing::warn!(
             channel = %channel.name, topic = &*record.topic, partition = record.partition, offset = record.offset,
             reason = why.reason, at = why.at, detail = why.detail, dead_letter_topic = topic,
             "record can not be processed and went to the dead letters"
         );
-        self.shared.metrics.records(&channel.name, RecordOutcome::DeadLettered, 1);
+        self.shared
+            .metrics
+            .records(&channel.name, RecordOutcome::DeadLettered, 1);
         self.shared.metrics.dead_letter(&channel.name, rejected.reason);
         Ok(())
     }
@@ -110,7 +120,9 @@ impl<A: Adapter> Pipeline<A> {
         let name = &batch.channel.name;
         let appended = self.adapter.append(name, batch.units).await.map_err(TakeError::new)?;
         if appended.refused > 0 {
-            self.shared.metrics.records(name, RecordOutcome::Repeated, appended.refused);
+            self.shared
+                .metrics
+                .records(name, RecordOutcome::Repeated, appended.refused);
         }
         if appended.deliveries > 0 {
             let age = self.shared.clock.now().0.saturating_sub(batch.oldest.0) as f64 / 1000.0;

@@ -24,8 +24,9 @@ use socketioxide_core::Value;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::hub::{Changed, ClientId, Hub};
-use crate::listener::transports::Transports;
+use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
+use crate::wire::Link;
 
 mod args;
 mod client;
@@ -58,6 +59,8 @@ pub struct Namespace {
 /// One client on a namespace.
 struct Session {
     identity: Identity,
+    /// Its wire, where it has one from the beginning.
+    link: Option<Arc<dyn Link>>,
     client: OnceLock<ClientId>,
 }
 
@@ -70,13 +73,21 @@ pub struct Direct;
 impl Namespace {
     /// A namespace of `channel`.
     pub fn new(attachment: Attachment, channel: ChannelName, shared: Arc<Shared>, transports: Arc<Transports>) -> Self {
-        Self { attachment, channel, shared, transports }
+        Self {
+            attachment,
+            channel,
+            shared,
+            transports,
+        }
     }
 
     /// The channel as it is in force now, while it is still the one that this namespace was opened for.
     fn channel(&self) -> Option<Arc<Channel>> {
         let table = self.shared.table.load();
-        table.at(&self.attachment).filter(|channel| channel.name == self.channel).cloned()
+        table
+            .at(&self.attachment)
+            .filter(|channel| channel.name == self.channel)
+            .cloned()
     }
 
     /// Lets a client in, or says why not. Handlers are there before the client hears that it is connected.
@@ -87,11 +98,22 @@ impl Namespace {
             Value::Str(text, _) => Json::parse(text.as_str()).ok(),
             Value::Bytes(_) => None,
         });
-        let handshake = Handshake { query: &query, auth: auth.as_ref() };
+        let handshake = Handshake {
+            query: &query,
+            auth: auth.as_ref(),
+        };
         let identity = channel.methods.authenticate(&handshake, self.shared.clock.now())?;
-        let session = Arc::new(Session { identity, client: OnceLock::new() });
+        let link = self.open_link(socket);
+        let session = Arc::new(Session {
+            identity,
+            link,
+            client: OnceLock::new(),
+        });
         socket.extensions.insert(Arc::clone(&session));
-        socket.on_fallback(Events { namespace: self.clone(), session: Arc::clone(&session) });
+        socket.on_fallback(Events {
+            namespace: self.clone(),
+            session: Arc::clone(&session),
+        });
         let namespace = self.clone();
         socket.on_disconnect(move |socket: SocketRef, reason: DisconnectReason| {
             namespace.disconnected(&socket, &session, reason);
@@ -100,10 +122,22 @@ impl Namespace {
         Ok(())
     }
 
+    /// The wire of a client that connects over WebSocket: deliveries wait there until it hears that it is connected.
+    fn open_link(&self, socket: &Socket) -> Option<Arc<dyn Link>> {
+        let first = socket
+            .req_parts()
+            .extensions
+            .get::<WireLink>()
+            .map(|WireLink(link)| Arc::clone(link));
+        let link = first.or_else(|| self.transports.upgraded(socket.id.as_str()))?;
+        link.open(socket.ns());
+        Some(link)
+    }
+
     /// The client is connected: into the hub, into its rooms, and greeted. Whatever comes first, this or its first event.
     fn client(&self, socket: &Arc<Socket>, session: &Session) -> ClientId {
         *session.client.get_or_init(|| {
-            let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports));
+            let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports), session.link.clone());
             let id = self.shared.hub.connect(&self.channel, Box::new(client));
             self.shared.metrics.connected(&self.channel);
             tracing::info!(channel = %self.channel, client = id, user = session.identity.user, method = session.identity.method, "client connected");
@@ -119,14 +153,19 @@ impl Namespace {
             tracing::debug!(channel = %self.channel, client = id, room = membership.shown, "client joined a room by itself");
             self.shared.hub.join(&self.channel, id, membership.room);
         }
-        let greeting = channel.lobby.greeting(&session.identity, socket.id.as_str(), self.shared.clock.now());
+        let greeting = channel
+            .lobby
+            .greeting(&session.identity, socket.id.as_str(), self.shared.clock.now());
         if let Some((event, payload)) = greeting {
             self.emit(socket, &event, &[payload]);
         }
     }
 
     fn emit(&self, socket: &Arc<Socket>, event: &str, args: &[String]) {
-        if socket.emit(event, &RawArgs::new(args)).is_err_and(|error| client::is_full(&error)) {
+        if socket
+            .emit(event, &RawArgs::new(args))
+            .is_err_and(|error| client::is_full(&error))
+        {
             self.close_slow(socket);
         }
     }
@@ -138,7 +177,10 @@ impl Namespace {
     }
 
     fn disconnected(&self, socket: &SocketRef, session: &Session, reason: DisconnectReason) {
-        if !matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
+        if !matches!(
+            reason,
+            DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect
+        ) {
             self.transports.forget(socket.id.as_str());
         }
         // A client that is gone already is never put into the hub.
@@ -189,8 +231,12 @@ impl MessageHandler<LocalAdapter, Direct> for Events {
     fn call(&self, socket: Arc<Socket>, mut event: Value, ack_id: Option<i64>) {
         let id = self.namespace.client(&socket, &self.session);
         let args = self.answer(&socket, id, &event);
-        if let (Some(_), Ok(ack)) = (ack_id, AckSender::<LocalAdapter>::from_message_parts(&socket, &mut event, &ack_id))
-            && ack.send(&RawArgs::new(&args)).is_err_and(|error| client::is_full(&error))
+        if let (Some(_), Ok(ack)) = (
+            ack_id,
+            AckSender::<LocalAdapter>::from_message_parts(&socket, &mut event, &ack_id),
+        ) && ack
+            .send(&RawArgs::new(&args))
+            .is_err_and(|error| client::is_full(&error))
         {
             self.namespace.close_slow(&socket);
         }
@@ -211,9 +257,16 @@ impl Events {
             Err(denial) => return refuse(&denial),
         };
         let Some(channel) = namespace.channel() else {
-            return refuse(&Denial { code: "unknown_event", message: "this channel is no longer served here".to_owned() });
+            return refuse(&Denial {
+                code: "unknown_event",
+                message: "this channel is no longer served here".to_owned(),
+            });
         };
-        let event = ClientEvent { name: &name, args: &args, socket_id: socket.id.as_str() };
+        let event = ClientEvent {
+            name: &name,
+            args: &args,
+            socket_id: socket.id.as_str(),
+        };
         match channel.lobby.answer(&self.session.identity, &event, shared.clock.now()) {
             Answer::Join(membership) => {
                 let changed = shared.hub.join(&namespace.channel, id, membership.room);
@@ -236,9 +289,15 @@ impl Events {
 
     /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
     fn changed(&self, what: &'static str, shown: &str, changed: &Changed) -> Vec<String> {
-        self.namespace.shared.metrics.client_event(&self.namespace.channel, what);
+        self.namespace
+            .shared
+            .metrics
+            .client_event(&self.namespace.channel, what);
         let (Changed::Yes(position) | Changed::No(position)) = changed else {
-            return vec![denial_json(&Denial { code: "failed", message: "the connection is closing".to_owned() })];
+            return vec![denial_json(&Denial {
+                code: "failed",
+                message: "the connection is closing".to_owned(),
+            })];
         };
         vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
     }

@@ -1,1 +1,28 @@
-//! placeholder
+//! The tests through the real parts: the binary `aldis`, stock Socket.IO clients in Node, and a real Apache Kafka.
+//!
+//! First what the tests are made of, then the tests, one behaviour a file. They need what `scripts/setup.sh` installs, and
+//! the binary `aldis` next to them: `cargo nextest run --workspace` builds it.
+
+#[cfg(test)]
+mod deadline;
+
+#[cfg(test)]
+mod kafka;
+
+#[cfg(test)]
+mod records;
+
+#[cfg(test)]
+mod manifests;
+
+#[cfg(test)]
+mod gateway;
+
+#[cfg(test)]
+mod metrics;
+
+#[cfg(test)]
+mod node;
+
+#[cfg(test)]
+mod tests;

@@ -30,13 +30,22 @@ pub(super) fn banner(
     // Writing to a String does not fail.
     let _ = writeln!(out, "aldis dev {}\n", dir.display());
     let _ = writeln!(out, "kafka    {kafka} ({broker})");
-    let _ = writeln!(out, "health   http://{}/health   metrics  http://{}/metrics", gateway.admin(), gateway.admin());
+    let _ = writeln!(
+        out,
+        "health   http://{}/health   metrics  http://{}/metrics",
+        gateway.admin(),
+        gateway.admin()
+    );
     for channel in &config.channels {
         let annotation = declared.annotation(&channel.channel, ANNOTATION);
         let sample = match Sample::of(annotation, &channel.spec) {
             Ok(sample) => sample,
             Err(error) => {
-                let _ = writeln!(out, "\nchannel {}: the annotation {ANNOTATION} is not used: {error}", channel.channel);
+                let _ = writeln!(
+                    out,
+                    "\nchannel {}: the annotation {ANNOTATION} is not used: {error}",
+                    channel.channel
+                );
                 Sample::default()
             }
         };
@@ -48,12 +57,18 @@ pub(super) fn banner(
 
 fn about(channel: &ChannelConfig, sample: &Sample, keys: &Keys, gateway: &Gateway, kafka: &str) -> String {
     let mut out = format!("\nchannel {}\n", channel.channel);
-    let urls = channel.attachments.iter().filter_map(|at| Some(format!("http://{}{}", gateway.address(&at.listener)?, at.path)));
+    let urls = channel
+        .attachments
+        .iter()
+        .filter_map(|at| Some(format!("http://{}{}", gateway.address(&at.listener)?, at.path)));
     let urls: Vec<_> = urls.collect();
     let _ = writeln!(out, "  url      {}", urls.join("  "));
     let mut tail = format!("{} tail {}", program(), urls.first().map_or("", String::as_str));
     if let Some((method, token)) = token(channel, sample, keys) {
-        let claims = sample.claims.clone().map_or_else(String::new, |claims| Value::Object(claims).to_string());
+        let claims = sample
+            .claims
+            .clone()
+            .map_or_else(String::new, |claims| Value::Object(claims).to_string());
         let _ = writeln!(out, "  token    {token}\n           ({method}: {claims}, 12 h)");
         let _ = write!(tail, " --token {token}");
     } else if let Some(query) = &sample.query {
@@ -63,11 +78,20 @@ fn about(channel: &ChannelConfig, sample: &Sample, keys: &Keys, gateway: &Gatewa
     }
     if let Some(join) = &sample.join {
         let args: Vec<_> = join.args.iter().map(Value::to_string).collect();
-        let _ = write!(tail, " --emit {}", quoted(&format!("{}={}", join.event, args.join(","))));
+        let _ = write!(
+            tail,
+            " --emit {}",
+            quoted(&format!("{}={}", join.event, args.join(",")))
+        );
     }
     let _ = writeln!(out, "  watch    {tail}");
     if let Some(record) = &sample.record {
-        let publish = format!("{} publish --broker {kafka} --topic {} {}", program(), record.topic, quoted(&record.value.to_string()));
+        let publish = format!(
+            "{} publish --broker {kafka} --topic {} {}",
+            program(),
+            record.topic,
+            quoted(&record.value.to_string())
+        );
         let _ = writeln!(out, "  publish  {publish}");
     }
     out
@@ -91,7 +115,12 @@ fn token(channel: &ChannelConfig, sample: &Sample, keys: &Keys) -> Option<(Strin
     if let Some(audience) = method.audiences.as_ref().and_then(|audiences| audiences.first()) {
         claims.insert("aud".to_owned(), audience.clone().into());
     }
-    let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &EncodingKey::from_secret(secret.expose())).ok()?;
+    let token = jsonwebtoken::encode(
+        &Header::new(algorithm),
+        &claims,
+        &EncodingKey::from_secret(secret.expose()),
+    )
+    .ok()?;
     Some((method.name.clone(), token))
 }
 

@@ -65,8 +65,13 @@ impl Sample {
         Self {
             claims: jwt.map(|jwt| fields(&text(json!(jwt.identity)), "claims.")),
             query: query.map(|query| {
-                let named = fields(&text(json!(query.identity)), "query.").into_iter().map(|(name, _)| name);
-                named.chain(query.required.iter().flatten().cloned()).map(|name| (name, "dev".to_owned())).collect()
+                let named = fields(&text(json!(query.identity)), "query.")
+                    .into_iter()
+                    .map(|(name, _)| name);
+                named
+                    .chain(query.required.iter().flatten().cloned())
+                    .map(|name| (name, "dev".to_owned()))
+                    .collect()
             }),
             join: spec.rooms.iter().find_map(|room| {
                 let join = room.join.as_ref()?;
@@ -76,7 +81,10 @@ impl Sample {
                     (_, true) => vec![json!("dev")],
                     _ => vec![],
                 };
-                Some(Join { event: join.event.clone()?, args })
+                Some(Join {
+                    event: join.event.clone()?,
+                    args,
+                })
             }),
             record: record(spec),
         }
@@ -91,7 +99,9 @@ fn record(spec: &NotificationChannelSpec) -> Option<Record> {
     let data = Value::Object(fields(&json!(route).to_string(), "event.data."));
     let path = |template: &Option<String>| {
         let path = template.as_deref()?.strip_prefix("{body.")?.strip_suffix('}')?;
-        path.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then(|| path.to_owned())
+        path.chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_')
+            .then(|| path.to_owned())
     };
     let mut value = match path(&source.data) {
         Some(field) => json!({ field: data }),
@@ -101,7 +111,11 @@ fn record(spec: &NotificationChannelSpec) -> Option<Record> {
         object.insert(field, Value::String(type_.clone()));
     }
     let by_topic = source.type_.is_none() && source.kafka.topics.contains(&type_);
-    let topic = if by_topic { type_ } else { source.kafka.topics.first()?.clone() };
+    let topic = if by_topic {
+        type_
+    } else {
+        source.kafka.topics.first()?.clone()
+    };
     Some(Record { topic, value })
 }
 
@@ -109,8 +123,10 @@ fn record(spec: &NotificationChannelSpec) -> Option<Record> {
 fn fields(text: &str, prefix: &str) -> Map<String, Value> {
     let mut fields = Map::new();
     for (at, _) in text.match_indices(prefix) {
-        let path: String =
-            text[at + prefix.len()..].chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.')).collect();
+        let path: String = text[at + prefix.len()..]
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+            .collect();
         let parts: Vec<_> = path.split('.').filter(|part| !part.is_empty()).collect();
         insert(&mut fields, &parts);
     }
@@ -151,11 +167,17 @@ mod tests {
     #[test]
     fn without_an_annotation_everything_that_is_named_is_dev_and_fits_together() {
         let sample = Sample::of(None, &channel()).unwrap();
-        assert_eq!(Value::Object(sample.claims.unwrap()), json!({"sub": "dev", "org": {"id": "dev"}}));
+        assert_eq!(
+            Value::Object(sample.claims.unwrap()),
+            json!({"sub": "dev", "org": {"id": "dev"}})
+        );
         let join = sample.join.unwrap();
         assert_eq!((join.event.as_str(), join.args), ("join", vec![json!({"t_id": "dev"})]));
         let record = sample.record.unwrap();
-        assert_eq!(record.value, json!({"kind": "order.dev", "data": {"n": "dev", "t_id": "dev"}}));
+        assert_eq!(
+            record.value,
+            json!({"kind": "order.dev", "data": {"n": "dev", "t_id": "dev"}})
+        );
         assert_eq!(record.topic, "orders");
     }
 

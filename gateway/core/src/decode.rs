@@ -10,8 +10,8 @@ use crate::expression::{EvaluateError, Expression, Names, Scope, Variable};
 use crate::json::{Json, Kind};
 use crate::record::Record;
 use crate::reject::{Reason, Rejected};
-use crate::template::Template;
 use crate::route::MAX_PAYLOADS;
+use crate::template::Template;
 use crate::time::Millis;
 
 mod cloudevent;
@@ -133,7 +133,11 @@ impl Source {
                 event.id = format!("{}/{index}", event.id);
             }
             // What is not made by a template is a part of the record itself.
-            made += if self.data.is_some() { event.data.text().len() } else { 0 };
+            made += if self.data.is_some() {
+                event.data.text().len()
+            } else {
+                0
+            };
             if made > MAX_PAYLOADS {
                 let message = format!("the data of this record's events is longer than {MAX_PAYLOADS} bytes together");
                 return Err(Rejected::new(Reason::TooLarge, self.field("data"), message));

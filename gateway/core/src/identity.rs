@@ -146,15 +146,14 @@ impl Methods {
         if let (Some(token), false) = (token(handshake), self.jwt.is_empty()) {
             return self.by_token(&token, now);
         }
-        match &self.query {
-            Some(query) => match query.missing(handshake) {
+        if let Some(query) = &self.query {
+            match query.missing(handshake) {
                 None => return Ok(query.identity(handshake)),
                 Some(field) if !self.anonymous && self.jwt.is_empty() => {
                     return Err(Refusal::QueryFieldRequired(field.to_owned()));
                 }
                 Some(_) => {}
-            },
-            None => {}
+            }
         }
         if self.anonymous {
             return Ok(Identity {
@@ -177,8 +176,8 @@ impl Methods {
             return Err(invalid("it is too long"));
         }
         let header = jsonwebtoken::decode_header(token).map_err(|error| invalid(&in_words(&error)))?;
-        let claimed = jsonwebtoken::dangerous::insecure_decode::<JsonValue>(token)
-            .map_err(|error| invalid(&in_words(&error)))?;
+        let claimed =
+            jsonwebtoken::dangerous::insecure_decode::<JsonValue>(token).map_err(|error| invalid(&in_words(&error)))?;
         let issuer = claimed.claims.get("iss").and_then(JsonValue::as_str);
         let method = self
             .jwt
@@ -358,9 +357,7 @@ impl Mapping {
                 .evaluate(scope)
                 .ok()
                 .and_then(|value| value.write_json(&mut text).ok());
-            written
-                .and_then(|()| Json::parse(text).ok())
-                .unwrap_or_else(Json::null)
+            written.and_then(|()| Json::parse(text).ok()).unwrap_or_else(Json::null)
         };
         let user = self.user.as_ref().map_or_else(Json::null, value);
         let mut identity = format!("{{\"user\":{}", user.text());
@@ -371,7 +368,10 @@ impl Mapping {
             identity.push_str(value(expression).text());
         }
         identity.push('}');
-        let user_text = || user.as_str().map_or_else(|| user.text().to_owned(), |text| text.into_owned());
+        let user_text = || {
+            user.as_str()
+                .map_or_else(|| user.text().to_owned(), |text| text.into_owned())
+        };
         Identity {
             user: (!user.is_null()).then(user_text),
             method: method.to_owned(),

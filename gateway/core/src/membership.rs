@@ -354,10 +354,7 @@ impl Reply {
         let emit = match &self.emit {
             Some((name, args)) => {
                 let name = name.render_name(scope).map_err(|error| failed(error.message))?;
-                Some((
-                    event_name::checked(name).map_err(failed)?,
-                    args.render(event, scope)?,
-                ))
+                Some((event_name::checked(name).map_err(failed)?, args.render(event, scope)?))
             }
             None => None,
         };

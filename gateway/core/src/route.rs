@@ -188,13 +188,7 @@ impl Route {
         }
     }
 
-    fn route(
-        &self,
-        event: &Event,
-        now: Millis,
-        at: &dyn std::fmt::Display,
-        made: &mut Made,
-    ) -> Result<(), Rejected> {
+    fn route(&self, event: &Event, now: Millis, at: &dyn std::fmt::Display, made: &mut Made) -> Result<(), Rejected> {
         let scope = event_scope(event, now);
         if let Some(when) = &self.when
             && !when

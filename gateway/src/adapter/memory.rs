@@ -30,7 +30,11 @@ struct Numbers {
 impl<P: Publish> MemoryAdapter<P> {
     /// An adapter whose numbering begins now, in `epoch`, which no other run may have used ([`new_epoch`]).
     pub fn new(epoch: Arc<str>, publish: Arc<P>) -> Self {
-        Self { epoch, channels: Mutex::default(), publish }
+        Self {
+            epoch,
+            channels: Mutex::default(),
+            publish,
+        }
     }
 
     fn take(&self, channel: &ChannelName, units: Vec<Unit>) -> Appended {
@@ -48,7 +52,10 @@ impl<P: Publish> MemoryAdapter<P> {
             for delivery in unit.deliveries {
                 numbers.seq += 1;
                 appended.deliveries += 1;
-                let position = Position { epoch: Arc::clone(&self.epoch), seq: numbers.seq };
+                let position = Position {
+                    epoch: Arc::clone(&self.epoch),
+                    seq: numbers.seq,
+                };
                 self.publish.publish(channel, Numbered { position, delivery });
             }
         }
@@ -59,7 +66,10 @@ impl<P: Publish> MemoryAdapter<P> {
 impl Numbers {
     /// Moves the mark to this record, or says that it had passed it already.
     fn pass_mark(&mut self, unit: &Unit) -> bool {
-        let mark = self.marks.entry((Arc::clone(&unit.topic), unit.partition)).or_insert(-1);
+        let mark = self
+            .marks
+            .entry((Arc::clone(&unit.topic), unit.partition))
+            .or_insert(-1);
         let new = unit.offset > *mark;
         if new {
             *mark = unit.offset;

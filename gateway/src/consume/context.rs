@@ -14,25 +14,37 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc;
 
-use super::receive::Event;
 use crate::kafka;
 
 /// A consumer with our callbacks.
 pub(super) type KafkaConsumer = rdkafka::consumer::StreamConsumer<Context>;
 
+/// Rebalances that may wait for the receive loop. librdkafka waits for the answer to one before it sends the next, so 4 is
+/// plenty.
+const REBALANCES: usize = 4;
+
+/// What librdkafka asks for.
+pub(super) enum Rebalancing {
+    /// These partitions came: say where they start.
+    Assign(Vec<(String, i32)>),
+    /// Give these back. `lost`: the group has given them to others already.
+    Revoke { partitions: Vec<(String, i32)>, lost: bool },
+}
+
 pub(super) struct Context {
-    /// Holds at most one rebalance at a time, since librdkafka waits for the answer.
-    events: mpsc::UnboundedSender<Event>,
+    rebalances: mpsc::Sender<Rebalancing>,
     /// Nobody listens for events any more: what is still assigned is given back at once.
     closing: AtomicBool,
 }
 
 impl Context {
-    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self {
-            events,
+    pub(super) fn new() -> (Self, mpsc::Receiver<Rebalancing>) {
+        let (rebalances, receiver) = mpsc::channel(REBALANCES);
+        let context = Self {
+            rebalances,
             closing: AtomicBool::new(false),
-        }
+        };
+        (context, receiver)
     }
 
     /// From now on callbacks answer themselves.
@@ -55,15 +67,15 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let event = if assign {
-            Event::Assign(named(partitions))
+        let rebalancing = if assign {
+            Rebalancing::Assign(named(partitions))
         } else {
-            Event::Revoke {
+            Rebalancing::Revoke {
                 partitions: named(partitions),
                 lost: consumer.assignment_lost(),
             }
         };
-        let unheard = self.closing.load(Ordering::Acquire) || self.events.send(event).is_err();
+        let unheard = self.closing.load(Ordering::Acquire) || self.rebalances.try_send(rebalancing).is_err();
         if unheard {
             if assign {
                 accept_none(consumer)

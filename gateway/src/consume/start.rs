@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::context::KafkaConsumer;
 use super::offsets::{self, ByTime, Known, Start};
-use super::receive::Event;
+use super::receive::Answer;
 use super::release::commit;
 
 /// How long one question may take. 3 s.
@@ -50,11 +50,7 @@ impl Waiting {
 
 /// Looks up where partitions start and reports each once that is known (and committed, where it was a choice), until all
 /// are, or are no longer wanted.
-pub(super) async fn look_up(
-    mut waiting: Vec<Waiting>,
-    consumer: Arc<KafkaConsumer>,
-    events: mpsc::UnboundedSender<Event>,
-) {
+pub(super) async fn look_up(mut waiting: Vec<Waiting>, consumer: Arc<KafkaConsumer>, answers: mpsc::Sender<Answer>) {
     let mut told = false;
     loop {
         waiting.retain(Waiting::is_wanted);
@@ -69,7 +65,7 @@ pub(super) async fn look_up(
             (HashMap::new(), None)
         });
         waiting.retain(|partition| !found.contains_key(&partition.key()));
-        if !found.is_empty() && events.send(Event::Started(found)).is_err() {
+        if !found.is_empty() && answers.send(Answer::Started(found)).await.is_err() {
             return;
         }
         if let (Some(error), false) = (error, told) {

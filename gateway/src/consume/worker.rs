@@ -8,13 +8,12 @@ use aldis_core::record::Record;
 use futures_util::FutureExt;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, size};
 use super::context::KafkaConsumer;
 use super::offsets::Progress;
-use super::receive::Event;
 use super::{Limits, Observe, Take, TakeError};
 
 /// A partition that this replica reads.
@@ -144,17 +143,13 @@ pub(super) async fn work<T: Take>(
     take: Arc<T>,
     consumer: Arc<KafkaConsumer>,
     observe: Arc<dyn Observe>,
-    events: mpsc::UnboundedSender<Event>,
+    pace: Arc<Notify>,
     limits: Limits,
 ) {
     let (topic, number) = (&*partition.topic, partition.partition);
-    // One event per change, and a change back needs the receive loop to have done its part: the queue stays short.
     let flow = |changed: bool| {
         if changed {
-            let _ = events.send(Event::Flow {
-                topic: partition.topic.clone(),
-                partition: number,
-            });
+            pace.notify_one();
         }
     };
     while let Some(batch) = partition.batch().await {

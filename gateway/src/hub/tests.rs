@@ -13,12 +13,17 @@ struct Probe {
 }
 
 impl Client for Probe {
-    fn send(&self, event: &str, payload: &RawValue, position: &str) -> Result<(), SendError> {
+    fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError> {
         let mut seen = self.seen.lock().unwrap();
         if self.capacity.is_some_and(|capacity| seen.len() >= capacity) {
             return Err(SendError::Full);
         }
-        seen.push(format!("{event} {} {position}", payload.get()));
+        seen.push(format!(
+            "{} {} {}",
+            outgoing.event(),
+            outgoing.payload().get(),
+            outgoing.position()
+        ));
         Ok(())
     }
 
@@ -34,17 +39,30 @@ impl Probe {
 }
 
 fn channel(name: &str) -> ChannelName {
-    ChannelName { namespace: "bistro".to_owned(), name: name.to_owned() }
+    ChannelName {
+        namespace: "bistro".to_owned(),
+        name: name.to_owned(),
+    }
 }
 
 fn room(value: &str) -> RoomKey {
-    RoomKey { name: "orders".into(), values: [Box::from(value)].into() }
+    RoomKey {
+        name: "orders".into(),
+        values: [Box::from(value)].into(),
+    }
 }
 
 fn delivery(seq: u64, audience: Audience) -> Numbered {
     let payloads = vec!["\"first\"".into(), "\"second\"".into()];
     let position = Position { epoch: "e".into(), seq };
-    Numbered { position, delivery: Delivery { event: "ev".into(), payloads, audience } }
+    Numbered {
+        position,
+        delivery: Delivery {
+            event: "ev".into(),
+            payloads,
+            audience,
+        },
+    }
 }
 
 fn to(rooms: &[(&str, usize)]) -> Audience {
@@ -92,9 +110,18 @@ fn a_join_tells_the_place_from_which_it_counts() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
     let id = hub.connect(&orders, Box::new(probe.clone()));
-    assert_eq!(hub.join(&orders, id, room("a")), Changed::Yes(Position { epoch: "e".into(), seq: 0 }));
+    assert_eq!(
+        hub.join(&orders, id, room("a")),
+        Changed::Yes(Position {
+            epoch: "e".into(),
+            seq: 0
+        })
+    );
     hub.publish(&orders, delivery(7, to(&[("zzz", 0)])));
-    let place = Position { epoch: "e".into(), seq: 7 };
+    let place = Position {
+        epoch: "e".into(),
+        seq: 7,
+    };
     assert_eq!(hub.join(&orders, id, room("b")), Changed::Yes(place.clone()));
     assert_eq!(hub.join(&orders, id, room("b")), Changed::No(place.clone()));
     assert_eq!(hub.leave(&orders, id, &room("b")), Changed::Yes(place.clone()));
@@ -107,7 +134,10 @@ fn a_join_tells_the_place_from_which_it_counts() {
 fn a_client_that_is_full_is_closed_and_gets_nothing_more() {
     let hub = Hub::new("e".into(), NoObserve);
     let orders = channel("orders");
-    let slow = Probe { capacity: Some(1), ..Probe::default() };
+    let slow = Probe {
+        capacity: Some(1),
+        ..Probe::default()
+    };
     let quick = Probe::default();
     for probe in [&slow, &quick] {
         let id = hub.connect(&orders, Box::new(probe.clone()));
@@ -135,4 +165,14 @@ fn rooms_without_clients_are_forgotten() {
     hub.disconnect(&orders, id);
     assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (0, 0));
     assert_eq!(hub.join(&orders, id, room("a")), Changed::Gone);
+}
+
+#[test]
+fn a_delivery_is_encoded_once_for_each_namespace_and_payload() {
+    let numbered = delivery(5, to(&[]));
+    let frames = Frames::of(&numbered);
+    let frame = frames.outgoing(1).frame("/orders");
+    assert_eq!(&frame[2..], b"42/orders,[\"ev\",\"second\",\"e:5\"]");
+    assert_eq!(frames.outgoing(1).frame("/orders").as_ptr(), frame.as_ptr());
+    assert_eq!(&frames.outgoing(0).frame("/")[2..], b"42[\"ev\",\"first\",\"e:5\"]");
 }

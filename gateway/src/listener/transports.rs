@@ -4,12 +4,13 @@
 //! refusing its next request as the session of an unknown id, which makes the client connect anew.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Uri;
 
 use crate::connection::Connection;
+use crate::wire::Link;
 
 use super::{PING_INTERVAL, PING_TIMEOUT};
 
@@ -27,42 +28,80 @@ pub struct Transports {
 
 #[derive(Default)]
 struct Sessions {
-    /// WebSocket connections of sessions that began with polling.
-    upgraded: HashMap<String, Connection>,
+    /// WebSocket connections of sessions that began with polling, and their wires.
+    upgrades: HashMap<String, Upgrade>,
     closed: HashMap<String, Instant>,
 }
 
+/// A session on its way from polling to WebSocket.
+struct Upgrade {
+    connection: Connection,
+    link: Arc<dyn Link>,
+}
+
+/// The wire of a session that begins with WebSocket; travels with its request.
+#[derive(Clone)]
+pub struct WireLink(pub Arc<dyn Link>);
+
+/// The Engine.IO session id in a request's query.
+fn session_id(uri: &Uri) -> Option<&str> {
+    let mut pairs = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| *name == "sid").map(|(_, value)| value)
+}
+
 impl Transports {
-    /// Lets a request pass, and remembers the connection of a session that upgrades to WebSocket.
+    /// Lets a request pass.
     ///
     /// # Errors
     /// The body of the refusal, where the session is closed.
-    pub fn admit(&self, uri: &Uri, connection: &Connection) -> Result<(), &'static str> {
-        let query = |name: &str| {
-            let pairs = uri.query().unwrap_or_default().split('&');
-            pairs.filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name).map(|(_, value)| value)
-        };
-        let Some(sid) = query("sid") else { return Ok(()) };
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn admit(&self, uri: &Uri) -> Result<(), &'static str> {
+        let Some(sid) = session_id(uri) else { return Ok(()) };
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.closed.contains_key(sid) {
-            return Err(UNKNOWN_SESSION);
+            Err(UNKNOWN_SESSION)
+        } else {
+            Ok(())
         }
-        if query("transport") == Some("websocket") {
-            sessions.upgraded.insert(sid.to_owned(), connection.clone());
-        }
-        Ok(())
+    }
+
+    /// Remembers the wire of a session that upgrades; gives false for a request that begins a session.
+    pub fn upgrades(&self, uri: &Uri, connection: &Connection, link: &Arc<dyn Link>) -> bool {
+        let Some(sid) = session_id(uri) else { return false };
+        let upgrade = Upgrade {
+            connection: connection.clone(),
+            link: Arc::clone(link),
+        };
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.upgrades.insert(sid.to_owned(), upgrade);
+        true
+    }
+
+    /// The wire of a session that has upgraded.
+    pub fn upgraded(&self, sid: &str) -> Option<Arc<dyn Link>> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = &sessions.upgrades.get(sid)?.link;
+        link.is_upgraded().then(|| Arc::clone(link))
     }
 
     /// Closes a session, whose first request came over `first`.
     pub fn close(&self, sid: &str, first: Option<&Connection>) {
-        let upgraded = {
+        let upgrade = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
-            sessions.closed.retain(|_, since| now.duration_since(*since) < FORGET_AFTER);
+            sessions
+                .closed
+                .retain(|_, since| now.duration_since(*since) < FORGET_AFTER);
             sessions.closed.insert(sid.to_owned(), now);
-            sessions.upgraded.remove(sid)
+            sessions.upgrades.remove(sid)
         };
-        for connection in first.into_iter().chain(&upgraded) {
+        for connection in first
+            .into_iter()
+            .chain(upgrade.as_ref().map(|upgrade| &upgrade.connection))
+        {
             connection.end();
         }
     }
@@ -70,7 +109,7 @@ impl Transports {
     /// Forgets a session whose transport is gone.
     pub fn forget(&self, sid: &str) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.upgraded.remove(sid);
+        sessions.upgrades.remove(sid);
     }
 }
 
@@ -85,23 +124,30 @@ mod tests {
     #[test]
     fn a_closed_session_is_refused_and_others_are_not() {
         let transports = Transports::default();
-        let connection = Connection::default();
-        assert_eq!(transports.admit(&uri("transport=polling"), &connection), Ok(()));
-        assert_eq!(transports.admit(&uri("transport=polling&sid=a"), &connection), Ok(()));
+        assert_eq!(transports.admit(&uri("transport=polling")), Ok(()));
+        assert_eq!(transports.admit(&uri("transport=polling&sid=a")), Ok(()));
         transports.close("a", None);
-        assert_eq!(transports.admit(&uri("transport=polling&sid=a"), &connection), Err(UNKNOWN_SESSION));
-        assert_eq!(transports.admit(&uri("transport=polling&sid=b"), &connection), Ok(()));
+        assert_eq!(transports.admit(&uri("transport=polling&sid=a")), Err(UNKNOWN_SESSION));
+        assert_eq!(transports.admit(&uri("transport=polling&sid=b")), Ok(()));
     }
 
     #[tokio::test]
     async fn closing_ends_the_connection_that_the_session_upgraded_to() {
         let transports = Transports::default();
         let (first, upgraded) = (Connection::default(), Connection::default());
-        transports.admit(&uri("transport=websocket&sid=a"), &upgraded).unwrap();
+        let (_wire, link) = crate::wire::wire(tokio::io::duplex(8).0, bytes::Bytes::new());
+        assert!(transports.upgrades(&uri("transport=websocket&sid=a"), &upgraded, &link));
+        assert!(!transports.upgrades(&uri("transport=websocket"), &upgraded, &link));
         transports.close("a", Some(&first));
-        let mut streams = [&first, &upgraded].map(|connection| crate::connection::Stream::new(tokio::io::empty(), connection));
-        for stream in &mut streams {
-            assert!(tokio::io::AsyncReadExt::read_u8(stream).await.unwrap_err().to_string().contains("closed by the gateway"));
+        for connection in [&first, &upgraded] {
+            let mut stream = crate::connection::Stream::new(tokio::io::empty(), connection);
+            assert!(
+                tokio::io::AsyncReadExt::read_u8(&mut stream)
+                    .await
+                    .unwrap_err()
+                    .to_string()
+                    .contains("closed by the gateway")
+            );
         }
     }
 }

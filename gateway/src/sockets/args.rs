@@ -29,10 +29,16 @@ impl Serialize for RawArgs<'_> {
 
 /// Name and arguments of a client's event, `["name", arg, …]`.
 pub(super) fn parse_event(event: &Value) -> Result<(String, Json), Denial> {
-    let malformed = |message: &str| Denial { code: "malformed_event", message: message.to_owned() };
+    let malformed = |message: &str| Denial {
+        code: "malformed_event",
+        message: message.to_owned(),
+    };
     let text = match event {
         Value::Str(_, Some(attachments)) if !attachments.is_empty() => {
-            return Err(Denial { code: "binary_unsupported", message: "binary arguments are not supported".to_owned() });
+            return Err(Denial {
+                code: "binary_unsupported",
+                message: "binary arguments are not supported".to_owned(),
+            });
         }
         Value::Str(text, _) => text.as_str(),
         Value::Bytes(_) => return Err(malformed("the event is no text")),
@@ -41,7 +47,10 @@ pub(super) fn parse_event(event: &Value) -> Result<(String, Json), Denial> {
     let Some((name, args)) = packet.elements().split_first().filter(|_| packet.kind() == Kind::List) else {
         return Err(malformed("the event has no name"));
     };
-    let name = name.as_str().ok_or_else(|| malformed("the event's name is no string"))?.into_owned();
+    let name = name
+        .as_str()
+        .ok_or_else(|| malformed("the event's name is no string"))?
+        .into_owned();
     let args: Vec<_> = args.iter().map(Json::text).collect();
     let args = Json::parse(format!("[{}]", args.join(","))).map_err(|error| malformed(&error.to_string()))?;
     Ok((name, args))
@@ -53,13 +62,18 @@ mod tests {
 
     fn parse(text: &str) -> Result<(String, String), &'static str> {
         let event = Value::Str(text.to_owned().into(), None);
-        parse_event(&event).map(|(name, args)| (name, args.text().to_owned())).map_err(|denial| denial.code)
+        parse_event(&event)
+            .map(|(name, args)| (name, args.text().to_owned()))
+            .map_err(|denial| denial.code)
     }
 
     #[test]
     fn an_event_is_a_name_and_arguments() {
         assert_eq!(parse(r#"["a"]"#), Ok(("a".to_owned(), "[]".to_owned())));
-        assert_eq!(parse(r#"["a\n", {"x": 1.0}, null ]"#), Ok(("a\n".to_owned(), r#"[{"x": 1.0},null]"#.to_owned())));
+        assert_eq!(
+            parse(r#"["a\n", {"x": 1.0}, null ]"#),
+            Ok(("a\n".to_owned(), r#"[{"x": 1.0},null]"#.to_owned()))
+        );
     }
 
     #[test]
@@ -67,13 +81,19 @@ mod tests {
         for text in ["[]", "[1]", "{}", "\"a\"", "[", ""] {
             assert_eq!(parse(text), Err("malformed_event"), "{text}");
         }
-        let binary = Value::Str("[\"a\"]".to_owned().into(), Some([bytes::Bytes::from_static(b"x")].into()));
+        let binary = Value::Str(
+            "[\"a\"]".to_owned().into(),
+            Some([bytes::Bytes::from_static(b"x")].into()),
+        );
         assert_eq!(parse_event(&binary).unwrap_err().code, "binary_unsupported");
     }
 
     #[test]
     fn raw_arguments_keep_their_text() {
         let args = ["1.10".to_owned(), "{\"b\":1,\"a\":2}".to_owned()];
-        assert_eq!(serde_json::to_string(&RawArgs::new(&args)).unwrap(), r#"[1.10,{"b":1,"a":2}]"#);
+        assert_eq!(
+            serde_json::to_string(&RawArgs::new(&args)).unwrap(),
+            r#"[1.10,{"b":1,"a":2}]"#
+        );
     }
 }

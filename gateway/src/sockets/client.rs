@@ -1,36 +1,77 @@
 //! A socketioxide socket as the hub sees it.
+//!
+//! A client on WebSocket gets its deliveries through its wire. One that polls gets them through socketioxide; once it has
+//! upgraded, a switch event in that queue marks where the wire begins, so the order of its deliveries is kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::value::RawValue;
 use socketioxide::socket::Socket;
 use socketioxide::{SendError as EmitError, SocketError};
 
-use crate::hub::{Client, CloseReason, SendError};
+use crate::hub::{Client, CloseReason, Outgoing, SendError};
 use crate::listener::transports::Transports;
+use crate::wire::{Link, LinkError, SWITCH_EVENT};
 
 /// The way to one client.
 pub(super) struct SocketClient {
     socket: Arc<Socket>,
     transports: Arc<Transports>,
+    link: OnceLock<Arc<dyn Link>>,
 }
 
 impl SocketClient {
-    pub(super) fn new(socket: Arc<Socket>, transports: Arc<Transports>) -> Self {
-        Self { socket, transports }
+    /// `link`: the wire on which this namespace has been opened; `None` where the client polls.
+    pub(super) fn new(socket: Arc<Socket>, transports: Arc<Transports>, link: Option<Arc<dyn Link>>) -> Self {
+        Self {
+            socket,
+            transports,
+            link: link.map(OnceLock::from).unwrap_or_default(),
+        }
+    }
+
+    /// The wire, from the moment on that deliveries may go through it.
+    fn link(&self) -> Result<Option<&Arc<dyn Link>>, SendError> {
+        if self.link.get().is_none()
+            && let Some(link) = self.transports.upgraded(self.socket.id.as_str())
+        {
+            link.switch(self.socket.ns());
+            self.socket
+                .emit(SWITCH_EVENT, &())
+                .map_err(|error| send_error(&error))?;
+            self.link.set(link).ok();
+        }
+        Ok(self.link.get())
     }
 }
 
 impl Client for SocketClient {
-    fn send(&self, event: &str, payload: &RawValue, position: &str) -> Result<(), SendError> {
-        self.socket.emit(event, &(payload, position)).map_err(|error| match is_full(&error) {
-            true => SendError::Full,
-            false => SendError::Gone,
-        })
+    fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError> {
+        match self.link()? {
+            Some(link) => {
+                let namespace = self.socket.ns();
+                link.send(namespace, &outgoing.frame(namespace))
+                    .map_err(|error| match error {
+                        LinkError::Full => SendError::Full,
+                        LinkError::Closed => SendError::Gone,
+                    })
+            }
+            None => self
+                .socket
+                .emit(outgoing.event(), &(outgoing.payload(), outgoing.position()))
+                .map_err(|error| send_error(&error)),
+        }
     }
 
     fn close(&self, _: CloseReason) {
         close(&self.socket, &self.transports);
+    }
+}
+
+fn send_error(error: &EmitError) -> SendError {
+    if is_full(error) {
+        SendError::Full
+    } else {
+        SendError::Gone
     }
 }
 

@@ -47,13 +47,20 @@ fn what_is_no_json_is_rejected_with_its_position_and_without_its_text() {
         ("", "EOF while parsing a value at line 1 column 0"),
         ("{\"a\": secret}", "expected value at line 1 column 7"),
         ("{\"a\": 1", "EOF while parsing an object at line 1 column 7"),
-        ("{\n\"a\": 1,\n}", "trailing comma at line 3 column 1"),
+        ("{\n\"a\": 1,\n}", "key must be a string at line 3 column 1"),
         ("{} secret", "trailing characters at line 1 column 4"),
         ("NaN", "expected value at line 1 column 1"),
-        ("\"\u{1}\"", "control character (\\u0000-\\u001F) found while parsing a string at line 1 column 2"),
+        (
+            "\"\u{1}\"",
+            "control character (\\u0000-\\u001F) found while parsing a string at line 1 column 1",
+        ),
         ("\u{feff}{}", "expected value at line 1 column 1"),
     ] {
-        assert_eq!(one(json!({}), value), format!("not_json: value: {position}"), "{value:?}");
+        assert_eq!(
+            one(json!({}), value),
+            format!("not_json: value: {position}"),
+            "{value:?}"
+        );
     }
     let mut bytes = record("");
     bytes.value = Some(Bytes::from_static(b"{\"a\": \"\xff\"}"));
@@ -89,7 +96,10 @@ fn numbers_and_spacing_pass_through_data_untouched() {
 fn the_type_comes_from_its_template() {
     let typed = |value: &str| one(json!({"type": "{body.t}", "data": "x"}), value);
     assert_eq!(typed(r#"{"t": "order.made"}"#), r#"orders/3/41 order.made "x""#);
-    assert_eq!(typed(r#"{"t": 12345678901234567890123}"#), r#"orders/3/41 12345678901234567890123 "x""#);
+    assert_eq!(
+        typed(r#"{"t": 12345678901234567890123}"#),
+        r#"orders/3/41 12345678901234567890123 "x""#
+    );
     assert_eq!(typed(r#"{"t": true}"#), r#"orders/3/41 true "x""#);
     for missing in ["{}", r#"{"t": null}"#, r#"{"t": ""}"#, "[]", "7"] {
         assert_eq!(
@@ -109,7 +119,6 @@ fn the_type_comes_from_its_template() {
         typed(&long),
         "no_type: sources[s].type: the event's type is longer than 256 bytes"
     );
-    assert_eq!(typed(&long.replace("xxx", "x")), typed(&long.replace("xxx", "x")));
     assert_eq!(
         one(json!({"type": "{record.topic}.{body.t}"}), r#"{"t": "é"}"#),
         r#"orders/3/41 orders.é {"t": "é"}"#
@@ -147,17 +156,14 @@ fn where_is_true_or_false_and_anything_else_is_an_error() {
     assert_eq!(filtered(r#"{"tenant":"t1"}"#), r#"orders/3/41 orders {"tenant":"t1"}"#);
     assert_eq!(filtered(r#"{"tenant":"t2"}"#), "not for us");
     assert_eq!(filtered(r#"{"tenant":1}"#), "not for us");
-    assert_eq!(
-        filtered("{}"),
-        "expression: sources[s].where: body.tenant is not there"
-    );
+    assert_eq!(filtered("{}"), "expression: sources[s].where: body.tenant is not there");
     assert_eq!(
         one(json!({"where": "body.n"}), r#"{"n": 1}"#),
         "expression: sources[s].where: it gives a number, not true or false"
     );
     assert_eq!(
         one(json!({"where": "body.n < 3"}), r#"{"n": "secret"}"#),
-        "expression: sources[s].where: string and int can not be compared"
+        "expression: sources[s].where: < does not take (string, int)"
     );
     assert_eq!(one(json!({"where": "has(body.n) && body.n < 3"}), "{}"), "not for us");
 }
@@ -166,11 +172,18 @@ fn where_is_true_or_false_and_anything_else_is_an_error() {
 fn each_element_of_a_list_is_an_event_that_knows_its_index() {
     let spec = json!({"each": "body.items", "type": "{item.t}", "where": "item.n > 0"});
     assert_eq!(
-        one(spec.clone(), r#"{"items": [{"t":"a","n":1},{"t":"b","n":0},{"t":"c","n":2}]}"#),
+        one(
+            spec.clone(),
+            r#"{"items": [{"t":"a","n":1},{"t":"b","n":0},{"t":"c","n":2}]}"#
+        ),
         r#"orders/3/41/0 a {"t":"a","n":1} | orders/3/41/2 c {"t":"c","n":2}"#
     );
     assert_eq!(one(spec.clone(), r#"{"items": [{"t":"b","n":0}]}"#), "not for us");
-    assert_eq!(one(spec.clone(), r#"{"items": []}"#), "", "an empty list: no events, nothing wrong");
+    assert_eq!(
+        one(spec.clone(), r#"{"items": []}"#),
+        "",
+        "an empty list: no events, nothing wrong"
+    );
     assert_eq!(
         one(spec.clone(), r#"{"items": [{"t":"a","n":1},{"n":2}]}"#),
         "no_type: sources[s].type: the event's type is null or empty",
@@ -212,7 +225,11 @@ fn elements_can_be_calculated_and_keep_their_text() {
 #[test]
 fn data_that_a_template_multiplies_is_bounded() {
     // 200 events that all hold the whole body of 200 KiB: 40 MiB out of a record of 200 KiB.
-    let body = format!(r#"{{"pad": "{}", "n": [{}0]}}"#, "x".repeat(200 * 1024), "0,".repeat(199));
+    let body = format!(
+        r#"{{"pad": "{}", "n": [{}0]}}"#,
+        "x".repeat(200 * 1024),
+        "0,".repeat(199)
+    );
     assert_eq!(
         one(json!({"each": "body.n", "data": "{body}"}), &body),
         "too_large: sources[s].data: the data of this record's events is longer than 16777216 bytes together"
@@ -237,9 +254,16 @@ fn structured_cloud_events_are_recognised() {
     let without_data = r#"{"specversion":"1.0","id":"A1","source":"/s","type":"com.made","time":"yesterday"}"#;
     assert_eq!(one(json!({}), without_data), "A1 com.made null");
     let events = decode(&source(json!({})), &record(without_data)).unwrap().unwrap();
-    assert_eq!(events[0].time.rfc3339(), "2026-11-21T09:30:00.000Z", "else the record's time");
     assert_eq!(
-        one(json!({}), r#"{"specversion":"1.0","id":"A","source":"/","type":"t","data_base64":"aGk="}"#),
+        events[0].time.rfc3339(),
+        "2026-11-21T09:30:00.000Z",
+        "else the record's time"
+    );
+    assert_eq!(
+        one(
+            json!({}),
+            r#"{"specversion":"1.0","id":"A","source":"/","type":"t","data_base64":"aGk="}"#
+        ),
         r#"A t "aGk=""#
     );
     for no_cloud_event in [
@@ -268,7 +292,10 @@ fn binary_cloud_events_are_recognised() {
     assert_eq!(made(json!({}), &binary), [r#"B1 com.made {"n":1}"#]);
     let events = decode(&source(json!({})), &binary).unwrap().unwrap();
     assert_eq!(events[0].time.rfc3339(), "2026-11-21T09:00:00.000Z");
-    assert_eq!(made(json!({"each": "[1, 2]"}), &binary), ["B1/0 com.made 1", "B1/1 com.made 2"]);
+    assert_eq!(
+        made(json!({"each": "[1, 2]"}), &binary),
+        ["B1/0 com.made 1", "B1/1 com.made 2"]
+    );
     binary.headers[3].1 = Some(Bytes::from_static(b"\xff"));
     assert_eq!(made(json!({}), &binary), [r#"orders/3/41 orders {"n":1}"#]);
     binary.headers[3] = header("ce_type", &"t".repeat(300));
@@ -289,14 +316,24 @@ fn the_record_itself_can_be_read() {
         [r#"orders/3/41 orders ["orders","k1",3,41,"2026-11-21T09:30:00.000Z","b","z"]"#]
     );
     full.key = Some(Bytes::from_static(b"\xff\xfe"));
-    full.headers = vec![header("kind", "text"), ("kind".to_owned(), Some(Bytes::from_static(b"\xff"))), ("none".to_owned(), None)];
+    full.headers = vec![
+        header("kind", "text"),
+        ("kind".to_owned(), Some(Bytes::from_static(b"\xff"))),
+        ("none".to_owned(), None),
+    ];
     assert_eq!(
-        made(json!({"data": "{[record.key, has(record.headers.none), has(record.headers.kind)]}"}), &full),
+        made(
+            json!({"data": "{[record.key, has(record.headers.none), has(record.headers.kind)]}"}),
+            &full
+        ),
         ["orders/3/41 orders [null,false,true]"],
         "a key or header that is no text is not there"
     );
     full.key = None;
-    assert_eq!(made(json!({"data": "{record.key}"}), &full), ["orders/3/41 orders null"]);
+    assert_eq!(
+        made(json!({"data": "{record.key}"}), &full),
+        ["orders/3/41 orders null"]
+    );
 }
 
 #[test]

@@ -2,6 +2,10 @@
 
 /// Longest source of one expression or template string, in bytes. Longer left-associative chains overflow a stack.
 pub const MAX_SOURCE: usize = 1024;
+/// Most of `(`, `[`, `{` and `?` in a source. Nested deeper than 96, the parser gives up, and then recovers from `{` without
+/// an end: a hundred braces overflow any stack and abort the process. With fewer openers it cannot get there, whatever
+/// stands in strings or comments.
+pub const MAX_OPENERS: usize = 80;
 /// Deepest syntax tree. Evaluation recurses on a worker's 2 MiB stack.
 pub const MAX_DEPTH: usize = 48;
 /// Deepest nesting of a value that an evaluation calculates with: reading, comparing and dropping it recurse on a worker's

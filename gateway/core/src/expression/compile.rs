@@ -6,7 +6,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValu
 use cel::{Env, IdedExpr};
 use thiserror::Error;
 
-use super::bounds::{MAX_DEPTH, MAX_SOURCE};
+use super::bounds::{MAX_DEPTH, MAX_OPENERS, MAX_SOURCE};
 use super::evaluate::native_name;
 use super::functions::{ARITHMETIC, BOUNDED, FIRST, KNOWN};
 use super::natives::{Native, Path};
@@ -51,6 +51,20 @@ pub(super) fn compile(source: &str, names: &Names<'_>, tables: &Arc<Tables>) -> 
             message,
         });
     }
+    if source.trim().is_empty() {
+        let message = "it is empty: write an expression".to_owned();
+        return Err(CompileError { column: 1, message });
+    }
+    if let Some((index, _)) = (source.chars().enumerate())
+        .filter(|(_, c)| matches!(c, '(' | '[' | '{' | '?'))
+        .nth(MAX_OPENERS)
+    {
+        let message = format!("it has more than {MAX_OPENERS} brackets and conditions: split it into let entries");
+        return Err(CompileError {
+            column: index + 1,
+            message,
+        });
+    }
     let program = ENV.compile(source).map_err(|errors| parse_error(&errors))?;
     let depth = depth(program.expression());
     if depth > MAX_DEPTH {
@@ -78,8 +92,14 @@ fn parse_error(errors: &cel::ParseErrors) -> CompileError {
         .and_then(|error| usize::try_from(error.pos.1).ok())
         .unwrap_or(1)
         .max(1);
-    let message = first.map_or_else(|| "it is no expression".to_owned(), |error| error.msg.to_lowercase());
+    let message = first.map_or_else(|| "it is no expression".to_owned(), |error| parser_words(&error.msg));
     CompileError { column, message }
+}
+
+/// The parser's message without the list of all that could stand there.
+fn parser_words(message: &str) -> String {
+    let message = message.split(" expecting {").next().unwrap_or(message);
+    message.replacen("Syntax", "syntax", 1).replace("'<EOF>'", "the end")
 }
 
 /// Depth of the syntax tree.
@@ -371,7 +391,10 @@ impl Rewriter<'_> {
         {
             let error = error.to_string();
             let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            return self.error(expr, format!("the pattern of matches() is no regular expression: {reason}"));
+            return self.error(
+                expr,
+                format!("the pattern of matches() is no regular expression: {reason}"),
+            );
         }
         let mut call = call.clone();
         let appends = matches!(call.args.first().map(|arg| &arg.expr), Some(Expr::Ident(name)) if self.bound.last() == Some(name));

@@ -115,6 +115,10 @@ fn explain(error: &ExecutionError, source: &str, natives: &[Native], scope: &Sco
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
         ExecutionError::Overflow(..) => "the result does not fit into 64 bits".to_owned(),
         ExecutionError::IndexOutOfBounds(_) => "the list is shorter than the index".to_owned(),
+        // The library's message quotes the text.
+        ExecutionError::FunctionError { function, .. } if function == "duration" || function == "timezone" => {
+            format!("{function}: the text is none, or out of range")
+        }
         ExecutionError::FunctionError { function, message } => format!("{}: {message}", plain_operator(function)),
         ExecutionError::ValuesNotComparable(a, b) => {
             format!("{} and {} can not be compared", a.type_of(), b.type_of())

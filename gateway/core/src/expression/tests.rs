@@ -243,7 +243,10 @@ fn long_lists_and_large_values_end_an_evaluation() {
         format!("error: macro: the list is longer than {MAX_LIST}")
     );
     let large = format!("[{}0]", "0,".repeat(100_000));
-    assert_eq!(eval("size(x)", &large), "error: it reads more than 20000 values, or one that is nested deeper than 64");
+    assert_eq!(
+        eval("size(x)", &large),
+        "error: it reads more than 20000 values, or one that is nested deeper than 64"
+    );
     let text = format!("\"{}\"", "y".repeat(60_000));
     assert_eq!(eval("x + x", &text), "error: +: the result is longer than 65536");
     assert_eq!(

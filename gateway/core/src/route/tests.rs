@@ -79,10 +79,18 @@ fn types_match_exactly_or_by_prefix_and_routes_fire_in_listed_order_once() {
         ("*", "any"),
         ("orders", "any"),
     ] {
-        assert_eq!(names(routes.clone(), &json!({"t": type_}).to_string()), expected, "{type_}");
+        assert_eq!(
+            names(routes.clone(), &json!({"t": type_}).to_string()),
+            expected,
+            "{type_}"
+        );
     }
     let routes = json!([{"types": ["order"], "emit": emit("e")}]);
-    assert_eq!(names(routes, r#"{"t": "payment"}"#), "", "no route matches: nothing, and nothing is wrong");
+    assert_eq!(
+        names(routes, r#"{"t": "payment"}"#),
+        "",
+        "no route matches: nothing, and nothing is wrong"
+    );
 }
 
 #[test]
@@ -97,8 +105,16 @@ fn when_is_true_or_false_and_an_error_rejects_the_record() {
     assert_eq!(names(routes("event.data.n > 1"), r#"{"t":"t","n":1}"#), "before");
     for (when, value, why) in [
         ("event.data.n > 1", r#"{"t":"t"}"#, "event.data.n is not there"),
-        ("event.data.n > 1", r#"{"t":"t","n":"2"}"#, "string and int can not be compared"),
-        ("event.data.n", r#"{"t":"t","n":null}"#, "it gives null, not true or false"),
+        (
+            "event.data.n > 1",
+            r#"{"t":"t","n":"2"}"#,
+            "> does not take (string, int)",
+        ),
+        (
+            "event.data.n",
+            r#"{"t":"t","n":null}"#,
+            "it gives null, not true or false",
+        ),
         ("1 / event.data.n == 1", r#"{"t":"t","n":0}"#, "division by zero"),
     ] {
         assert_eq!(one(routes(when), value), format!("expression: routes[1].when: {why}"));
@@ -107,7 +123,10 @@ fn when_is_true_or_false_and_an_error_rejects_the_record() {
         names(routes("has(event.data.n) && event.data.n > 1"), r#"{"t":"t"}"#),
         "before"
     );
-    assert_eq!(names(routes("now - event.time < duration('1s')"), r#"{"t":"t"}"#), "before e");
+    assert_eq!(
+        names(routes("now - event.time < duration('1s')"), r#"{"t":"t"}"#),
+        "before e"
+    );
 }
 
 #[test]
@@ -126,10 +145,17 @@ fn let_is_for_payload_target_and_event_name_and_missing_is_null() {
         one(routes, r#"{"t":"t","kind":"k"}"#),
         "room_unrenderable: routes[0].emit[0].to[0]: parameter id is null"
     );
-    let failing = json!([{"types": ["t"], "let": {"x": "1 / event.data.n"}, "emit": [{"event": "e", "everyone": true}]}]);
-    assert_eq!(one(failing, r#"{"t":"t","n":0}"#), "expression: routes[0].let.x: division by zero");
-    let unwritable = json!([{"types": ["t"], "let": {"x": "1.0 / event.data.n"}, "emit": [{"event": "e", "everyone": true}]}]);
-    assert!(one(unwritable, r#"{"t":"t","n":0.0}"#).starts_with("expression: routes[0].let.x: it gives a number that JSON"));
+    let failing =
+        json!([{"types": ["t"], "let": {"x": "1 / event.data.n"}, "emit": [{"event": "e", "everyone": true}]}]);
+    assert_eq!(
+        one(failing, r#"{"t":"t","n":0}"#),
+        "expression: routes[0].let.x: division by zero"
+    );
+    let unwritable =
+        json!([{"types": ["t"], "let": {"x": "1.0 / event.data.n"}, "emit": [{"event": "e", "everyone": true}]}]);
+    assert!(
+        one(unwritable, r#"{"t":"t","n":0.0}"#).starts_with("expression: routes[0].let.x: it gives a number that JSON")
+    );
 }
 
 #[test]
@@ -193,18 +219,36 @@ fn an_optional_room_is_left_out_and_another_rejects_everything() {
         );
     }
     for (value, why) in [
-        (r#"{"t":"t","a":true,"b":1}"#, "parameter a is a boolean; a string or an integer is needed"),
-        (r#"{"t":"t","a":1.5,"b":1}"#, "parameter a is a number with a fraction; a string or an integer is needed"),
-        (r#"{"t":"t","a":[1],"b":1}"#, "parameter a is a list; a string or an integer is needed"),
-        (r#"{"t":"t","a":"\ud800","b":1}"#, "parameter a is a string; a string or an integer is needed"),
+        (
+            r#"{"t":"t","a":true,"b":1}"#,
+            "parameter a is a boolean; a string or an integer is needed",
+        ),
+        (
+            r#"{"t":"t","a":1.5,"b":1}"#,
+            "parameter a is a number with a fraction; a string or an integer is needed",
+        ),
+        (
+            r#"{"t":"t","a":[1],"b":1}"#,
+            "parameter a is a list; a string or an integer is needed",
+        ),
+        (
+            r#"{"t":"t","a":"\ud800","b":1}"#,
+            "parameter a is a string; a string or an integer is needed",
+        ),
     ] {
         let expected = format!("room_unrenderable: routes[1].emit[0].to[1]: {why}");
-        assert_eq!(made(routes(true), value), [expected], "unfit is not empty, optional or not");
+        assert_eq!(
+            made(routes(true), value),
+            [expected],
+            "unfit is not empty, optional or not"
+        );
     }
     let long = json!({"t": "t", "a": "x".repeat(129), "b": 1}).to_string();
     assert_eq!(
         made(routes(true), &long),
-        ["room_unrenderable: routes[1].emit[0].to[1]: parameter a is longer than 128 bytes; a string or an integer is needed"]
+        [
+            "room_unrenderable: routes[1].emit[0].to[1]: parameter a is longer than 128 bytes; a string or an integer is needed"
+        ]
     );
 }
 
@@ -213,7 +257,11 @@ fn an_emit_whose_rooms_are_all_left_out_is_no_delivery() {
     let routes = json!([{"types": ["t"], "emit": [
         {"event": "e", "payload": "{1 / event.data.zero}", "to": [{"room": "one", "with": {"id": "event.data.gone"}, "optional": true}]},
         {"event": "f", "to": [{"room": "all"}]}]}]);
-    assert_eq!(names(routes, r#"{"t":"t","zero":0}"#), "f", "never emitted bare, which would be everyone");
+    assert_eq!(
+        names(routes, r#"{"t":"t","zero":0}"#),
+        "f",
+        "never emitted bare, which would be everyone"
+    );
 }
 
 #[test]
@@ -254,7 +302,8 @@ fn room_values_have_one_form() {
 
 #[test]
 fn without_a_payload_the_event_itself_goes_out() {
-    let routes = json!([{"types": ["t"], "emit": [{"event": "e", "to": [{"room": "all"}]}, {"event": "f", "everyone": true}]}]);
+    let routes =
+        json!([{"types": ["t"], "emit": [{"event": "e", "to": [{"room": "all"}]}, {"event": "f", "everyone": true}]}]);
     let default = r#"{"id":"orders/3/41","type":"t","timestamp":"2026-11-21T09:30:00.000Z","data":{"t": "t", "n":12345678901234567890123}}"#;
     assert_eq!(
         made(routes, r#"{"t": "t", "n":12345678901234567890123}"#),
@@ -272,8 +321,10 @@ fn payloads_show_ids_times_and_numbers_as_promised() {
         rendered(payload, r#"{"t":"t","price":1.10,"big":12345678901234567890123,"n":2}"#),
         expected
     );
-    assert_eq!(rendered(json!(null), r#"{"t":"t"}"#), "null");
-    assert_eq!(rendered(json!("{event.data.s}"), r#"{"t":"t","s":"\u0000\""}"#), r#""\u0000\"""#);
+    assert_eq!(
+        rendered(json!("{event.data.s}"), r#"{"t":"t","s":"\u0000\""}"#),
+        r#""\u0000\"""#
+    );
     assert_eq!(
         rendered(json!({"a": [{"b": "{1 / event.data.n}"}]}), r#"{"t":"t","n":0}"#),
         "expression: routes[0].emit[0].payload.a[0].b: division by zero"
@@ -296,21 +347,38 @@ fn event_names_can_be_made_and_reserved_ones_reject_the_record() {
     let named = |name: JsonValue| one(routes.clone(), &json!({"t": "t", "name": name}).to_string());
     assert_eq!(named(json!("order:made")), "order:made → everyone ← 0");
     assert_eq!(named(json!(7)), "7 → everyone ← 0");
-    for reserved in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "aldis:ready"] {
+    for reserved in [
+        "connect",
+        "connect_error",
+        "disconnect",
+        "disconnecting",
+        "newListener",
+        "removeListener",
+        "aldis:ready",
+    ] {
         assert_eq!(
             named(json!(reserved)),
-            format!("event_name: routes[0].emit[0].event: the event name {reserved:?} is reserved by Socket.IO or Aldis")
+            format!(
+                "event_name: routes[0].emit[0].event: the event name {reserved:?} is reserved by Socket.IO or Aldis"
+            )
         );
     }
     for empty in [json!(null), json!("")] {
-        assert_eq!(named(empty), "event_name: routes[0].emit[0].event: the event name is null or empty");
+        assert_eq!(
+            named(empty),
+            "event_name: routes[0].emit[0].event: the event name is null or empty"
+        );
     }
     assert_eq!(
         named(json!("x".repeat(257))),
         "event_name: routes[0].emit[0].event: the event name is longer than 256 bytes"
     );
-    assert_eq!(named(json!(["a"])), "expression: routes[0].emit[0].event: it gives a list or an object, not a text");
-    let by_table = json!([{"types": ["*"], "emit": [{"event": "{tables.names[event.type]}", "payload": 0, "everyone": true}]}]);
+    assert_eq!(
+        named(json!(["a"])),
+        "expression: routes[0].emit[0].event: it gives a list or an object, not a text"
+    );
+    let by_table =
+        json!([{"types": ["*"], "emit": [{"event": "{tables.names[event.type]}", "payload": 0, "everyone": true}]}]);
     assert_eq!(one(by_table.clone(), r#"{"t":"a"}"#), "event-a → everyone ← 0");
     assert_eq!(
         one(by_table, r#"{"t":"b"}"#),
@@ -320,7 +388,9 @@ fn event_names_can_be_made_and_reserved_ones_reject_the_record() {
 
 #[test]
 fn one_bad_element_of_a_list_rejects_the_others_too() {
-    let mut spec = routed(json!([{"types": ["*"], "emit": [{"event": "e", "to": [{"room": "one", "with": {"id": "event.data"}}]}]}]));
+    let mut spec = routed(
+        json!([{"types": ["*"], "emit": [{"event": "e", "to": [{"room": "one", "with": {"id": "event.data"}}]}]}]),
+    );
     spec["sources"][0] = json!({"name": "s", "kafka": {"topics": ["orders"]}, "each": "body"});
     let channel = channel(spec);
     assert_eq!(process(&channel, "[1, 2]").unwrap().len(), 2);
@@ -332,7 +402,8 @@ fn one_bad_element_of_a_list_rejects_the_others_too() {
 
 #[test]
 fn what_one_record_makes_is_bounded() {
-    let mut spec = routed(json!([{"types": ["*"], "emit": [{"event": "e", "payload": "{event.data.pad}", "everyone": true}]}]));
+    let mut spec =
+        routed(json!([{"types": ["*"], "emit": [{"event": "e", "payload": "{event.data.pad}", "everyone": true}]}]));
     spec["sources"][0] = json!({"name": "s", "kafka": {"topics": ["orders"]}, "each": "body"});
     spec["routes"][0]["emit"] = json!(vec![spec["routes"][0]["emit"][0].clone(); 8]);
     let channel = channel(spec.clone());
@@ -362,11 +433,15 @@ fn a_payload_is_at_most_a_mebibyte() {
 
 #[test]
 fn let_names_that_could_never_be_read_are_problems() {
-    for name in ["event", "now", "tables", "true", "false", "null", "in", "a-b", "1a", "a.b"] {
+    for name in [
+        "event", "now", "tables", "true", "false", "null", "in", "a-b", "1a", "a.b",
+    ] {
         let spec = routed(json!([{"types": ["t"], "let": {name: "1"}, "emit": [{"event": "e", "everyone": true}]}]));
         assert_eq!(
             problems(spec),
-            [format!("spec.routes[0].let.{name}: choose another name: letters, digits and _, and none of event, now, tables, true, false, null and in")]
+            [format!(
+                "spec.routes[0].let.{name}: choose another name: letters, digits and _, and none of event, now, tables, true, false, null and in"
+            )]
         );
     }
 }

@@ -53,7 +53,9 @@ impl From<WrittenRecord> for Record {
 }
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/channels").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/channels")
+        .join(name)
 }
 
 fn read(path: &Path) -> JsonValue {
@@ -145,11 +147,7 @@ fn golden_folders() {
         let outcomes = outcomes(&name);
         let path = folder(&name).join("expected.json");
         if std::env::var_os("BLESS").is_some() {
-            fs::write(
-                &path,
-                format!("{}\n", serde_json::to_string_pretty(&outcomes).unwrap()),
-            )
-            .unwrap();
+            fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&outcomes).unwrap())).unwrap();
         }
         let expected = read(&path);
         let expected = expected.as_array().unwrap();
@@ -159,7 +157,11 @@ fn golden_folders() {
                 "record {index} of {name}; if it is meant, run with BLESS=1"
             );
         }
-        assert_eq!(outcomes.len(), expected.len(), "{name}; if it is meant, run with BLESS=1");
+        assert_eq!(
+            outcomes.len(),
+            expected.len(),
+            "{name}; if it is meant, run with BLESS=1"
+        );
     }
 }
 

@@ -1,0 +1,85 @@
+//! The WebSocket upgrade, accepted by the gateway itself: the stream goes to socketioxide inside a wire.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::transports::{Transports, WireLink};
+use super::{ClientWire, Serve};
+use crate::connection::{Connection, Stream};
+use crate::wire::wire;
+
+/// What answers the key of a WebSocket upgrade of Engine.IO 4 (RFC 6455, 4.2.2); `None` for any other request, which
+/// socketioxide answers.
+pub(super) fn accept_key<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let has = |name, token: &str| {
+        header(name).is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    let mut query = request.uri().query().unwrap_or_default().split('&');
+    let is_upgrade = request.method() == http::Method::GET
+        && has(UPGRADE, "websocket")
+        && has(CONNECTION, "upgrade")
+        && header(SEC_WEBSOCKET_VERSION) == Some("13")
+        && request.uri().path().starts_with("/socket.io")
+        && query.clone().any(|pair| pair == "transport=websocket")
+        && query.any(|pair| pair == "EIO=4");
+    let key = header(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+/// The answer to an upgrade.
+pub(super) fn switching_protocols(accept: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// Waits for the stream, and hands it to socketioxide inside a wire.
+pub(super) async fn take_over<B: 'static>(
+    mut request: Request<Incoming>,
+    connection: Connection,
+    service: impl Serve<B>,
+    transports: Arc<Transports>,
+) {
+    let upgraded = match hyper::upgrade::on(&mut request).await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "a client went while it upgraded to WebSocket");
+            return;
+        }
+    };
+    let Ok(parts) = upgraded.downcast::<TokioIo<Stream<TcpStream>>>() else {
+        tracing::error!("an upgraded connection is none of ours; this is a mistake in the gateway");
+        return;
+    };
+    let (wire, link) = wire(parts.io.into_inner(), parts.read_buf);
+    let mut request = request.map(drop);
+    if !transports.upgrades(request.uri(), &connection, &link) {
+        request.extensions_mut().insert(WireLink(link));
+    }
+    request.extensions_mut().insert(connection);
+    if let Err(error) = Service::<(ClientWire, Request<()>)>::call(&service, (wire, request)).await {
+        tracing::debug!(%error, "a WebSocket was no Engine.IO session");
+    }
+}

@@ -1,0 +1,184 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+
+/// socketioxide's end, the hub's end, and the client's.
+fn ends(capacity: usize) -> (Wire<DuplexStream>, Arc<dyn Link>, DuplexStream) {
+    let (near, far) = duplex(capacity);
+    let (wire, link) = wire(near, Bytes::new());
+    (wire, link, far)
+}
+
+/// The texts of frames, as the client gets them.
+async fn read_texts(client: &mut DuplexStream, count: usize) -> Vec<String> {
+    let mut bytes = BytesMut::new();
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        match split_frame(&mut bytes) {
+            Some(frame) => {
+                let body = match frame[1] {
+                    126 => &frame[4..],
+                    127 => &frame[10..],
+                    _ => &frame[2..],
+                };
+                texts.push(String::from_utf8(body.to_vec()).unwrap());
+            }
+            None => {
+                let mut more = [0; 4096];
+                let length = tokio::time::timeout(Duration::from_secs(10), client.read(&mut more))
+                    .await
+                    .unwrap()
+                    .unwrap();
+                assert!(length > 0, "the stream ended after {texts:?}");
+                bytes.extend_from_slice(&more[..length]);
+            }
+        }
+    }
+    texts
+}
+
+async fn write(wire: &mut Wire<DuplexStream>, text: &str) {
+    wire.write_all(&text_frame(text)).await.unwrap();
+    wire.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn deliveries_wait_for_the_connect_of_their_namespace() {
+    let (mut wire, link, mut client) = ends(4096);
+    link.open("/a");
+    link.open("/");
+    link.send("/a", &text_frame("42/a,[\"early\"]")).unwrap();
+    link.send("/", &text_frame("42[\"root\"]")).unwrap();
+    write(&mut wire, "0{\"sid\":\"x\"}").await;
+    write(&mut wire, "40/a,{\"sid\":\"x\"}").await;
+    link.send("/a", &text_frame("42/a,[\"late\"]")).unwrap();
+    write(&mut wire, "40{\"sid\":\"x\"}").await;
+    let texts = read_texts(&mut client, 6).await;
+    assert_eq!(
+        texts,
+        [
+            "0{\"sid\":\"x\"}",
+            "40/a,{\"sid\":\"x\"}",
+            "42/a,[\"early\"]",
+            "42/a,[\"late\"]",
+            "40{\"sid\":\"x\"}",
+            "42[\"root\"]"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn after_disconnect_or_close_nothing_is_delivered() {
+    let (mut wire, link, mut client) = ends(4096);
+    link.open("/a");
+    write(&mut wire, "40/a,{}").await;
+    write(&mut wire, "41/a,").await;
+    assert_eq!(link.send("/a", &text_frame("42/a,[\"x\"]")), Err(LinkError::Closed));
+    link.open("/b");
+    wire.write_all(b"\x88\x00").await.unwrap();
+    assert_eq!(link.send("/b", &text_frame("42/b,[\"x\"]")), Err(LinkError::Closed));
+    wire.flush().await.unwrap();
+    assert_eq!(read_texts(&mut client, 3).await, ["40/a,{}", "41/a,", ""]);
+}
+
+#[tokio::test]
+async fn nothing_is_put_between_a_binary_packet_and_its_attachments() {
+    let (mut wire, link, mut client) = ends(4096);
+    link.open("/");
+    write(&mut wire, "40{}").await;
+    write(
+        &mut wire,
+        "452-[\"bin\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
+    )
+    .await;
+    link.send("/", &text_frame("42[\"x\"]")).unwrap();
+    wire.write_all(b"\x82\x01a").await.unwrap();
+    link.send("/", &text_frame("42[\"y\"]")).unwrap();
+    wire.write_all(b"\x82\x01b").await.unwrap();
+    wire.flush().await.unwrap();
+    let texts = read_texts(&mut client, 6).await;
+    assert_eq!(texts[2..], ["a", "b", "42[\"x\"]", "42[\"y\"]"]);
+}
+
+#[tokio::test]
+async fn a_client_that_came_over_from_polling_gets_the_rest_of_its_queue_first() {
+    let (mut wire, link, mut client) = ends(4096);
+    write(&mut wire, "3probe").await;
+    assert!(!link.is_upgraded());
+    write(&mut wire, "42/a,[\"queued 1\"]").await;
+    assert!(link.is_upgraded());
+    link.switch("/a");
+    link.send("/a", &text_frame("42/a,[\"direct\"]")).unwrap();
+    write(&mut wire, "42/a,[\"queued 2\"]").await;
+    write(&mut wire, "42/a,[\"aldis:switch\"]").await;
+    link.send("/a", &text_frame("42/a,[\"direct 2\"]")).unwrap();
+    let texts = read_texts(&mut client, 5).await;
+    assert_eq!(
+        texts,
+        [
+            "3probe",
+            "42/a,[\"queued 1\"]",
+            "42/a,[\"queued 2\"]",
+            "42/a,[\"direct\"]",
+            "42/a,[\"direct 2\"]"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_the_socket_goes_out_once_it_does() {
+    let (mut wire, link, mut client) = ends(64);
+    link.open("/");
+    let connected = tokio::spawn(async move {
+        write(&mut wire, "40{}").await;
+        wire
+    });
+    assert_eq!(read_texts(&mut client, 1).await, ["40{}"]);
+    let _wire = connected.await.unwrap();
+    let expected: Vec<_> = (0..1_000).map(|i| format!("42[\"event\",{i}]")).collect();
+    for text in &expected {
+        link.send("/", &text_frame(text)).unwrap();
+    }
+    assert_eq!(read_texts(&mut client, 1_000).await, expected);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_full_and_the_bound_is_in_bytes() {
+    let (mut wire, link, _client) = ends(64);
+    link.open("/");
+    tokio::spawn(async move { write(&mut wire, "40{}").await });
+    let frame = text_frame(&format!("42[\"{}\"]", "x".repeat(10_000)));
+    let taken = (0..1_000).take_while(|_| link.send("/", &frame).is_ok()).count();
+    assert_eq!(link.send("/", &frame), Err(LinkError::Full));
+    assert!(
+        (QUEUE_BYTES / frame.len() - 1..=QUEUE_BYTES / frame.len() + 1).contains(&taken),
+        "{taken}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_long_is_given_up() {
+    let (near, _far) = duplex(8);
+    let (mut wire, link) = wire_that_stalls(near, Bytes::new(), Duration::from_millis(20));
+    link.open("/");
+    wire.write_all(&text_frame("40{}")).await.unwrap();
+    link.send("/", &text_frame("42[\"a longer event\"]")).unwrap();
+    let given_up = async {
+        while link.send("/", &text_frame("42[\"x\"]")).is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), given_up).await.unwrap();
+    assert_eq!(link.send("/", &text_frame("42[\"x\"]")), Err(LinkError::Closed));
+    assert!(wire.write_all(&text_frame("2")).await.is_err());
+}
+
+#[tokio::test]
+async fn what_came_with_the_upgrade_is_read_first() {
+    let (near, mut far) = duplex(64);
+    let (mut wire, _link) = wire(near, Bytes::from_static(b"abc"));
+    far.write_all(b"de").await.unwrap();
+    let mut read = [0; 5];
+    wire.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"abcde");
+}

@@ -1,0 +1,144 @@
+//! Directories of manifests to run, with topics and a consumer group that no other test has.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::kafka::{repository, unique};
+
+/// A directory of manifests.
+pub(crate) struct Manifests {
+    dir: TempDir,
+    /// Topic that the channels read.
+    pub(crate) topic: String,
+    /// The gateway's dead letter topic.
+    pub(crate) dead_letters: String,
+}
+
+impl Manifests {
+    /// `examples/bistro`: channels bistro/orders on `/` and `/orders`, bistro/kitchen on `/kitchen`.
+    pub(crate) fn bistro() -> Self {
+        let manifests = Self::new();
+        let Self {
+            topic, dead_letters, ..
+        } = &manifests;
+        let group = format!("deadLetterTopic: {dead_letters}\n    groupId: {}", unique("bistro"));
+        let changes = [
+            (
+                "gateway.yaml",
+                vec![("deadLetterTopic: bistro.dead-letters", group.as_str())],
+            ),
+            ("kitchen.yaml", vec![("topics: [orders]", "topics: [TOPIC]")]),
+            (
+                "orders.yaml",
+                vec![
+                    ("topics: [orders]", "topics: [TOPIC]"),
+                    ("{topic: bistro.orders.dead-letters}", "{topic: DEAD}"),
+                ],
+            ),
+            ("secret.yaml", vec![]),
+        ];
+        for (file, changes) in changes {
+            let mut text = std::fs::read_to_string(repository().join("examples/bistro").join(file)).unwrap();
+            for (from, to) in changes {
+                assert!(text.contains(from), "{file} has no {from:?}");
+                text = text.replace(
+                    from,
+                    &to.replace("TOPIC", topic)
+                        .replace("DEAD", &format!("{dead_letters}.orders")),
+                );
+            }
+            manifests.write(file, &text);
+        }
+        manifests
+    }
+
+    /// A gateway alone.
+    pub(crate) fn gateway() -> Self {
+        let manifests = Self::new();
+        let Self { dead_letters, .. } = &manifests;
+        manifests.write(
+            "gateway.yaml",
+            &format!(
+                "apiVersion: aldis.dev/v1alpha1
+kind: NotificationGateway
+metadata: {{name: shared, namespace: press}}
+spec:
+  kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {}, deadLetterTopic: {dead_letters}}}
+  listeners: [{{name: web, port: 3000}}]
+",
+                unique("press")
+            ),
+        );
+        manifests
+    }
+
+    /// A gateway with the channel press/news on `/news`.
+    pub(crate) fn news() -> Self {
+        let manifests = Self::gateway();
+        manifests.channel("news", "news:published");
+        manifests
+    }
+
+    /// Writes a channel press/NAME on `/NAME` into the file NAME.yaml. Anybody may `join` and `leave` `{room}`; a record
+    /// `{type: news, room, ...}` goes to its room as `event`, with itself as payload.
+    pub(crate) fn channel(&self, name: &str, event: &str) {
+        let Self { topic, .. } = self;
+        self.write(
+            &format!("{name}.yaml"),
+            &format!(
+                "apiVersion: aldis.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: {name}, namespace: press}}
+spec:
+  parentRefs: [{{name: shared}}]
+  paths: [/{name}]
+  authentication: {{anonymous: {{}}}}
+  sources:
+  - name: news
+    kafka: {{topics: [{topic}]}}
+    type: \"{{body.type}}\"
+    data: \"{{body}}\"
+    where: \"!has(body.draft)\"
+    require: [data.room]
+  rooms:
+  - name: room
+    key: \"room:{{room}}\"
+    join: {{event: join, leave: leave, with: {{room: args.room}}}}
+    allow: \"true\"
+  routes:
+  - types: [news]
+    emit:
+    - event: \"{event}\"
+      payload: \"{{event.data}}\"
+      to: [{{room: room, with: {{room: event.data.room}}}}]
+"
+            ),
+        );
+    }
+
+    /// Writes a file in one step, so that nobody reads half of it.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let new = self.dir.path().join(".new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path().join(file)).unwrap();
+    }
+
+    pub(crate) fn remove(&self, file: &str) {
+        std::fs::remove_file(self.path().join(file)).unwrap();
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("manifests")
+    }
+
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(Path::new(dir.path()).join("manifests")).unwrap();
+        Self {
+            dir,
+            topic: unique("records"),
+            dead_letters: unique("dead-letters"),
+        }
+    }
+}

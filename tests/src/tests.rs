@@ -1,0 +1,13 @@
+//! The tests, one behaviour a file.
+
+mod bistro;
+mod clients;
+mod dead_letters;
+mod documents;
+mod logs;
+mod metrics;
+mod order;
+mod outages;
+mod reload;
+mod restarts;
+mod slow_client;

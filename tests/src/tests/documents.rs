@@ -1,0 +1,265 @@
+//! README and docs: what they show works as it stands there.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use aldis_cli::declared::{Declared, Elsewhere};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::deadline::within;
+use crate::gateway::{Gateway, aldis};
+use crate::kafka::repository;
+use crate::manifests::Manifests;
+use crate::node::node;
+
+/// A fenced block of a Markdown file.
+struct Block {
+    /// `README.md:12`
+    place: String,
+    language: String,
+    text: String,
+}
+
+/// The fenced blocks of README.md and of every page in docs.
+fn blocks() -> Vec<Block> {
+    let mut pages = vec![PathBuf::from("README.md")];
+    let docs = std::fs::read_dir(repository().join("docs")).into_iter().flatten();
+    let names = docs.map(|entry| PathBuf::from("docs").join(entry.unwrap().file_name()));
+    pages.extend(names.filter(|name| name.extension().is_some_and(|extension| extension == "md")));
+    pages.sort();
+    pages
+        .iter()
+        .flat_map(|page| {
+            let text = std::fs::read_to_string(repository().join(page))
+                .unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            fenced(&page.display().to_string(), &text)
+        })
+        .collect()
+}
+
+fn fenced(page: &str, text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut open: Option<(usize, Block)> = None;
+    for (number, line) in text.lines().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(language), None) => {
+                let language = language.split_whitespace().next().unwrap_or_default().to_owned();
+                open = Some((
+                    indent,
+                    Block {
+                        place: format!("{page}:{}", number + 1),
+                        language,
+                        text: String::new(),
+                    },
+                ));
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take().map(|(_, block)| block)),
+            (None, Some((indent, block))) => {
+                block.text.push_str(line.get(*indent..).unwrap_or(line.trim_start()));
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{page}: a block is not closed");
+    blocks
+}
+
+#[test]
+fn fenced_blocks_are_found_with_their_places() {
+    let blocks = fenced(
+        "p.md",
+        "a\n```yaml\nx: 1\n  y: 2\n```\n- b\n  ```js title\n  z()\n  ```\n",
+    );
+    let found: Vec<_> = blocks
+        .iter()
+        .map(|block| (block.place.as_str(), block.language.as_str(), block.text.as_str()))
+        .collect();
+    assert_eq!(found, [("p.md:2", "yaml", "x: 1\n  y: 2\n"), ("p.md:7", "js", "z()\n")]);
+}
+
+#[test]
+fn every_manifest_in_readme_and_docs_is_valid() {
+    let manifests: Vec<_> = blocks()
+        .into_iter()
+        .filter(|block| {
+            ["yaml", "yml"].contains(&block.language.as_str()) && block.text.contains("apiVersion: aldis.dev/")
+        })
+        .collect();
+    assert!(
+        manifests.iter().any(|block| block.place.starts_with("README.md")),
+        "README.md shows no manifest"
+    );
+    for block in manifests {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("block.yaml"), &block.text).unwrap();
+        // A block may show a channel alone: gateway and Secret are then somewhere else.
+        let declared = Declared::read(
+            dir.path(),
+            Elsewhere {
+                gateways: true,
+                secrets: true,
+            },
+        )
+        .unwrap();
+        let findings: Vec<_> = declared.findings.iter().map(ToString::to_string).collect();
+        assert!(findings.is_empty(), "{}:\n{}", block.place, findings.join("\n"));
+        assert!(!declared.is_empty(), "{} holds nothing", block.place);
+    }
+}
+
+#[tokio::test]
+async fn every_example_is_valid() {
+    for entry in std::fs::read_dir(repository().join("examples")).unwrap() {
+        let dir = entry.unwrap().path();
+        let output = Command::new(aldis())
+            .arg("validate")
+            .arg(&dir)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {text}", dir.display());
+    }
+}
+
+#[tokio::test]
+async fn what_aldis_dev_says_to_watch_and_publish_works_when_it_is_pasted() {
+    let manifests = Manifests::bistro();
+    let gateway = Gateway::start(&manifests.path(), None).await;
+    for (channel, expected) in [
+        ("bistro/orders", "order:status_changed"),
+        ("bistro/kitchen", "kitchen:ticket"),
+    ] {
+        let about = gateway.channel(channel);
+        let mut tail = shell(&about.watch);
+        let mut tail = tail
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(tail.stderr.take().unwrap()).lines();
+        let mut shown = BufReader::new(tail.stdout.take().unwrap()).lines();
+        // It says when it is in: from then on nothing is missed.
+        let joined = within("aldis tail connects", async { said.next_line().await.unwrap() }).await;
+        assert!(joined.is_some(), "{}", about.watch);
+        // The broker's example names the topic `orders`; this directory has a topic of its own.
+        let publish = about
+            .publish
+            .replace("--topic orders ", &format!("--topic {} ", manifests.topic));
+        gateway
+            .wait_for_metric(&format!("aldis_connections{{channel=\"{channel}\"}}"), 1.0)
+            .await;
+        if channel == "bistro/orders" {
+            gateway
+                .wait_for_metric(
+                    &format!("aldis_client_events_total{{channel=\"{channel}\",outcome=\"join\"}}"),
+                    1.0,
+                )
+                .await;
+        }
+        let output = within("aldis publish ends", shell(&publish).stdin(Stdio::null()).output())
+            .await
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{publish}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let seen = within("aldis tail shows the event", async {
+            while let Some(line) = shown.next_line().await.unwrap() {
+                if line.contains(expected) {
+                    return true;
+                }
+            }
+            false
+        });
+        assert!(seen.await, "{channel}: {expected}");
+    }
+}
+
+/// README's own client, against README's own example: it prints what `publish` of the banner sends.
+#[tokio::test]
+async fn the_client_in_the_readme_receives_the_example_record() {
+    let snippets: Vec<_> = blocks()
+        .into_iter()
+        .filter(|block| block.place.starts_with("README.md") && ["js", "javascript"].contains(&block.language.as_str()))
+        .collect();
+    assert!(!snippets.is_empty(), "README.md shows no client in a ```js block");
+    let gateway = Gateway::start(&repository().join("examples/bistro"), None).await;
+    for snippet in snippets {
+        let program = runnable(&snippet.text, &gateway);
+        let mut child = node(&["-e", &program])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let receives = async {
+            // Published again until the client, which says nothing when it has joined, is there to see it.
+            let publish = async {
+                loop {
+                    let output = shell(&gateway.channel("bistro/orders").publish)
+                        .stdin(Stdio::null())
+                        .output()
+                        .await
+                        .unwrap();
+                    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+                }
+            };
+            let prints = async {
+                while let Some(line) = printed.next_line().await.unwrap() {
+                    if line.contains("ready") {
+                        return true;
+                    }
+                }
+                false
+            };
+            tokio::select! {
+                () = publish => unreachable!("it goes on for ever"),
+                seen = prints => seen,
+            }
+        };
+        if within(&format!("{} prints the record", snippet.place), receives).await {
+            continue;
+        }
+        let output = child.wait_with_output().await.unwrap();
+        panic!(
+            "{} ended without it: {}",
+            snippet.place,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// The snippet with this gateway's address; `import` becomes `require`, since Node looks for modules elsewhere than beside
+/// the program only for that.
+fn runnable(snippet: &str, gateway: &Gateway) -> String {
+    let address = gateway.url("").trim_start_matches("http://").to_owned();
+    let lines =
+        snippet.lines().map(
+            |line| match line.strip_prefix("import ").and_then(|line| line.split_once(" from ")) {
+                Some((names, module)) => format!("const {names} = require({});", module.trim_end_matches(';')),
+                None => line
+                    .replace("localhost:3006", &address)
+                    .replace("127.0.0.1:3006", &address),
+            },
+        );
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A line as a shell runs it, with `aldis` on its path.
+fn shell(line: &str) -> Command {
+    let mut command = Command::new("sh");
+    let folder = aldis().parent().unwrap().to_owned();
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .args(["-c", &format!("exec {line}")])
+        .env("PATH", format!("{}:{path}", folder.display()));
+    command
+}

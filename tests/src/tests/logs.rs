@@ -1,0 +1,99 @@
+//! What is logged, and what never is.
+
+use serde_json::json;
+
+use crate::gateway::Gateway;
+use crate::kafka::{make_topic, shared};
+use crate::manifests::Manifests;
+use crate::node::Node;
+use crate::records::Producer;
+
+/// Does what handles secrets: good and bad tokens, over both transports, and a record that is dead-lettered. Gives the log
+/// until the end, and what must not be in it.
+async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
+    let kafka = shared().await;
+    let manifests = Manifests::bistro();
+    let dead_letters = format!("{}.orders", manifests.dead_letters);
+    for topic in [&manifests.topic, &manifests.dead_letters, &dead_letters] {
+        make_topic(&kafka.address(), topic, 1, &[]).await;
+    }
+    let mut gateway = Gateway::start_logging(&manifests.path(), Some(&kafka.address()), filter).await;
+    let node = Node::start();
+    let token = gateway.channel("bistro/kitchen").token.clone().unwrap();
+    let mut parts = token.split('.').map(str::to_owned);
+    let (claims, signature) = (parts.nth(1).unwrap(), parts.next().unwrap());
+    let mut secrets = vec!["only-for-a-first-try".to_owned(), claims.clone(), signature.clone()];
+    let options = json!({"auth": {"token": token}, "query": {"user_id": "ann", "tenant_id": "tenant-456", "type": "staff", "pin": "pin-4711"}});
+    secrets.push("pin-4711".to_owned());
+    for transports in [
+        json!(["websocket"]),
+        json!(["polling"]),
+        json!(["polling", "websocket"]),
+    ] {
+        let mut options = options.clone();
+        options["transports"] = transports;
+        options["forceNew"] = json!(true);
+        for path in ["/kitchen", "/"] {
+            let client = node.connect_as("4.8", &gateway.url(path), &options).await.unwrap();
+            secrets.extend([client.connected().id, client.connected().engine]);
+            assert_eq!(client.ask("anything", json!(["argument-4711"])).await["ok"], false);
+            client.disconnect().await;
+        }
+    }
+    secrets.push("argument-4711".to_owned());
+    let forged = format!(
+        "{}.{claims}.{}",
+        token.split('.').next().unwrap(),
+        signature.to_lowercase()
+    );
+    let refused = json!({"auth": {"token": forged}, "forceNew": true});
+    assert!(
+        node.connect_as("4.8", &gateway.url("/kitchen"), &refused)
+            .await
+            .is_err()
+    );
+    secrets.push(signature.to_lowercase());
+    let record = br#"{"event_type": "order.created", "data": {"note": "value-4711"}}"#;
+    Producer::to(&kafka.address())
+        .bytes(&manifests.topic, 0, Some(record))
+        .await;
+    secrets.push("value-4711".to_owned());
+    gateway
+        .wait_for_metric(
+            "aldis_records_total{channel=\"bistro/orders\",outcome=\"dead_lettered\"}",
+            1.0,
+        )
+        .await;
+    assert!(gateway.terminate().await.success());
+    (gateway.log(), secrets)
+}
+
+fn assert_none(log: &str, secrets: &[String]) {
+    for secret in secrets {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret:?} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_what_happens_and_never_a_secret_a_token_or_an_id_of_a_socket() {
+    let (log, secrets) = log_and_secrets(None).await;
+    for expected in [
+        "listening",
+        "client connected",
+        "client disconnected",
+        "connection refused",
+        "dead letters",
+        "required_field",
+    ] {
+        assert!(log.contains(expected), "{expected:?} is not in the log:\n{log}");
+    }
+    assert_none(&log, &secrets);
+}
+
+#[tokio::test]
+async fn the_log_has_no_secrets_either_when_it_tells_everything_that_the_gateway_can() {
+    let (log, secrets) = log_and_secrets(Some("warn,aldis_gateway=trace,aldis_core=trace,aldis_cli=trace")).await;
+    assert!(log.contains("DEBUG"), "{log}");
+    assert_none(&log, &secrets);
+}
