@@ -75,6 +75,9 @@ pub struct NotificationChannelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub routes: Vec<Route>,
+    /// How far back a client that was disconnected can recover what it missed.
+    #[serde(default)]
+    pub history: History,
     /// Where records go that this channel cannot process. Default: the gateway's topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
@@ -108,6 +111,54 @@ pub struct Greeting {
     #[serde(default)]
     #[schemars(schema_with = "schema::free_form")]
     pub payload: Value,
+}
+
+/// What a client that comes back can recover: everything it missed, or, if that is no longer there, it is told so.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct History {
+    /// Deliveries per room. 0 turns recovery off: no `pid`, no `aldis:ready`.
+    #[serde(default = "default_history_size")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub size: u32,
+    /// For how long: seconds, minutes or hours.
+    #[serde(default = "default_history_ttl")]
+    #[schemars(length(min = 2, max = 8), regex(pattern = r"^[1-9][0-9]{0,5}[smh]$"))]
+    pub ttl: String,
+}
+
+fn default_history_size() -> u32 {
+    1000
+}
+
+fn default_history_ttl() -> String {
+    "10m".to_owned()
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            size: default_history_size(),
+            ttl: default_history_ttl(),
+        }
+    }
+}
+
+impl History {
+    /// `ttl` in milliseconds; an hour at most 24 times over.
+    pub fn ttl_ms(&self) -> i64 {
+        let (number, unit) = self.ttl.split_at(self.ttl.len().saturating_sub(1));
+        let unit = match unit {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            _ => 1_000,
+        };
+        number
+            .parse::<i64>()
+            .unwrap_or(0)
+            .saturating_mul(unit)
+            .min(24 * 3_600_000)
+    }
 }
 
 /// Where records go that a channel cannot process.

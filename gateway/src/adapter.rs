@@ -9,6 +9,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aldis_core::channel::Channel;
+use aldis_core::room::RoomKey;
 use aldis_core::route::Delivery;
 use aldis_crds::names::ChannelName;
 use thiserror::Error;
@@ -22,6 +24,17 @@ pub struct Position {
     pub epoch: Arc<str>,
     /// Number of the last delivery; 0 before the first.
     pub seq: u64,
+}
+
+impl Position {
+    /// From its text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, seq) = text.rsplit_once(':')?;
+        Some(Self {
+            epoch: epoch.into(),
+            seq: seq.parse().ok()?,
+        })
+    }
 }
 
 impl fmt::Display for Position {
@@ -66,6 +79,60 @@ pub struct Appended {
 #[error("adapter: {0}")]
 pub struct AdapterError(pub String);
 
+/// How much of a channel's rooms can be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Deliveries per room; 0 for none.
+    pub size: usize,
+    /// For how long, in ms.
+    pub ttl_ms: i64,
+}
+
+impl Keep {
+    /// What a channel's `history` says.
+    pub fn of(channel: &Channel) -> Self {
+        Self {
+            size: channel.history_size,
+            ttl_ms: channel.history_ttl_ms,
+        }
+    }
+}
+
+/// What a client wants to read back: its rooms, and the seq after which it has had nothing of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Rooms.
+    pub rooms: Vec<(RoomKey, u64)>,
+    /// The same for what goes to everyone.
+    pub everyone: u64,
+}
+
+/// Everything that was asked for, in the order of seq, each delivery once.
+#[derive(Clone, Debug, Default)]
+pub struct Missed(pub Vec<Arc<Numbered>>);
+
+impl Missed {
+    /// Bytes of its payloads.
+    pub fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .flat_map(|numbered| &numbered.delivery.payloads)
+            .map(|payload| payload.len())
+            .sum()
+    }
+}
+
+/// Why not everything can be read back.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Incomplete {
+    /// Some of it has been dropped, or was never kept.
+    #[error("history")]
+    History,
+    /// The place is of another numbering.
+    #[error("epoch")]
+    Epoch,
+}
+
 /// Numbers deliveries. See the module for what must hold.
 pub trait Adapter: Send + Sync + 'static {
     /// Takes units of one channel, in order, in one atomic step.
@@ -75,12 +142,27 @@ pub trait Adapter: Send + Sync + 'static {
     fn append(
         &self,
         channel: &ChannelName,
+        keep: Keep,
         units: Vec<Unit>,
     ) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
+
+    /// Reads back what a client has missed: all of it, or nothing.
+    ///
+    /// # Errors
+    /// [`Incomplete`].
+    fn read(
+        &self,
+        channel: &ChannelName,
+        epoch: &str,
+        since: &Since,
+    ) -> impl Future<Output = Result<Missed, Incomplete>> + Send;
+
+    /// Drops what a channel no longer keeps, also where nothing new comes.
+    fn drop_old(&self, channel: &ChannelName, keep: Keep);
 }
 
 /// Where numbered deliveries go: the hub.
 pub trait Publish: Send + Sync + 'static {
-    /// Called in the order of `seq`, one at a time per channel. Must not block.
-    fn publish(&self, channel: &ChannelName, numbered: Numbered);
+    /// Called in the order of `seq`, one at a time per channel, after the delivery can be read back. Must not block.
+    fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>);
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::memory::{MemoryAdapter, new_epoch};
+use crate::adapter::{Adapter as _, Keep};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
@@ -24,10 +25,18 @@ use crate::listener::transports::Transports;
 use crate::listener::{Bound, Listener};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
-use crate::sockets::{Namespace, Shared};
+use crate::sessions::Sessions;
+use crate::sockets::{Namespace, Shared as SharedOver};
 
 /// How long clients may take for their last bytes at a stop. 5 s, well within a pod's grace period.
 pub const CLOSE_BUDGET: Duration = Duration::from_secs(5);
+
+/// The adapter of this gateway.
+type Memory = MemoryAdapter<Hub<Arc<Metrics>>>;
+type Shared = SharedOver<Memory>;
+
+/// How often what is too old is dropped where nothing new comes. 5 s.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// What a gateway needs to run.
 pub struct Settings {
@@ -81,11 +90,14 @@ impl Gateway {
         let (table, bad) = Table::compile(&config, &keys);
         metrics.configured(table.channels().len(), bad.len());
         let (topics, topics_receiver) = watch::channel(table.topics());
+        let clock = Clock::default();
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(table),
-            hub: Arc::clone(&hub),
+            adapter: MemoryAdapter::new(epoch, Arc::clone(&hub), clock),
+            hub,
+            sessions: Sessions::default(),
             metrics: Arc::clone(&metrics),
-            clock: Clock::default(),
+            clock,
         });
 
         let stop_listening = CancellationToken::new();
@@ -93,10 +105,8 @@ impl Gateway {
 
         let dead_letters =
             DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
-        let adapter = MemoryAdapter::new(epoch, hub);
         let pipeline = Pipeline::new(
             Arc::clone(&shared),
-            adapter,
             dead_letters,
             config.kafka.dead_letter_topic.clone(),
         );
@@ -114,6 +124,8 @@ impl Gateway {
             observe,
             stop_consuming.clone(),
         )?;
+
+        tokio::spawn(sweep(Arc::clone(&shared), stop_consuming.clone()));
 
         let (ready, ready_receiver) = watch::channel(true);
         let stop_admin = CancellationToken::new();
@@ -188,6 +200,23 @@ impl Gateway {
         }
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
+    }
+}
+
+/// Drops what channels no longer keep, also where nothing new comes.
+async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        for channel in shared.table.load().channels() {
+            shared.adapter.drop_old(&channel.name, Keep::of(channel));
+            shared
+                .sessions
+                .drop_old(&channel.name, channel.history_ttl_ms, shared.clock.now());
+        }
     }
 }
 

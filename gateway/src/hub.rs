@@ -5,33 +5,62 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aldis_core::room::RoomKey;
-use aldis_core::route::Audience;
+use aldis_core::route::{Audience, Delivery};
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
 
-use crate::adapter::{Numbered, Position, Publish};
+use crate::adapter::{Numbered, Position, Publish, Since};
 
 mod outgoing;
 
 use outgoing::Frames;
 pub use outgoing::Outgoing;
 
+/// Deliveries that are held for a client that is being told what it has missed. 4,096: that takes milliseconds.
+const HELD: usize = 4_096;
+
 /// One client of a channel, in this process.
 pub type ClientId = u64;
 
 /// The way to a client.
 pub trait Client: Send + Sync + 'static {
-    /// Queues an event for the client. Must not wait.
+    /// Queues an event for the client. Must not wait. What a client has missed does not count against its bound.
     ///
     /// # Errors
     /// [`SendError::Full`] where the client reads too slowly: nothing was queued.
-    fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError>;
+    fn send(&self, outgoing: &Outgoing<'_>, pace: Pace) -> Result<(), SendError>;
 
     /// Closes the client's connection, whatever it still has in its queue. It may come back.
     fn close(&self, reason: CloseReason);
+}
+
+/// Whether an event comes as it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It does.
+    Live,
+    /// It was missed, and is bounded already.
+    Backlog,
+}
+
+/// How far a client had come when it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parted {
+    /// Seq of the last delivery of the channel.
+    pub at: u64,
+    /// Seq of the last position that was sent to the client. If it has that, it has everything up to `at`.
+    pub last_sent: u64,
+}
+
+impl Parted {
+    /// Of a client that was out of the hub before it went: only what it says itself counts.
+    pub const UNKNOWN: Self = Self {
+        at: 0,
+        last_sent: u64::MAX,
+    };
 }
 
 /// Why a frame could not be queued.
@@ -48,6 +77,10 @@ pub enum SendError {
 pub enum CloseReason {
     /// Its queue is full: it reads slower than it is sent to. Closing is not losing: it is told, and nothing is skipped.
     SlowConsumer,
+    /// Its session has a new connection.
+    TakenOver,
+    /// What it has missed was dropped while it connected: it is told on its next attempt.
+    HistoryGone,
 }
 
 impl CloseReason {
@@ -55,6 +88,8 @@ impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
             CloseReason::SlowConsumer => "slow_consumer",
+            CloseReason::TakenOver => "taken_over",
+            CloseReason::HistoryGone => "history_gone",
         }
     }
 }
@@ -98,8 +133,10 @@ struct Member {
 /// A client, as its rooms see it.
 struct Link {
     client: Box<dyn Client>,
-    /// Seq of the last delivery that it got: one that names several of its rooms goes out once.
-    last_seq: AtomicU64,
+    /// Seq of the last position that it was sent. It only grows: one delivery that names several rooms goes out once.
+    last_sent: AtomicU64,
+    /// Deliveries that wait until the client has had what it missed; `None` once it has.
+    held: Mutex<Option<Vec<(Arc<Numbered>, usize)>>>,
 }
 
 /// What a join or a leave did.
@@ -124,12 +161,13 @@ impl<O: Observe> Hub<O> {
         }
     }
 
-    /// Adds a client, in no room yet.
-    pub fn connect(&self, channel: &ChannelName, client: Box<dyn Client>) -> ClientId {
+    /// Adds a client, in no room yet. Deliveries for it are held until [`Hub::release`]. Gives the place where it begins.
+    pub fn connect(&self, channel: &ChannelName, client: Box<dyn Client>) -> (ClientId, Position) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let link = Arc::new(Link {
             client,
-            last_seq: AtomicU64::new(0),
+            last_sent: AtomicU64::new(0),
+            held: Mutex::new(Some(Vec::new())),
         });
         self.with(channel, |clients| {
             clients.clients.insert(
@@ -138,14 +176,75 @@ impl<O: Observe> Hub<O> {
                     link,
                     rooms: HashSet::new(),
                 },
-            )
-        });
-        id
+            );
+            (id, clients.position.clone())
+        })
     }
 
-    /// Removes a client from all its rooms.
-    pub fn disconnect(&self, channel: &ChannelName, id: ClientId) {
-        self.with(channel, |clients| clients.remove(id));
+    /// Sends a client an event of the gateway's own, with a position.
+    pub fn announce(&self, channel: &ChannelName, id: ClientId, event: &str, payload: Arc<str>, position: Position) {
+        let delivery = Delivery {
+            event: event.into(),
+            payloads: vec![payload],
+            audience: Audience::Everyone,
+        };
+        let numbered = Numbered { position, delivery };
+        self.with(channel, |clients| {
+            if let Some(member) = clients.clients.get(&id) {
+                let frames = Frames::of(&numbered);
+                member.link.last_sent.store(frames.seq(), Ordering::Relaxed);
+                // A client that can take not even this is found slow by its first delivery.
+                member.link.client.send(&frames.outgoing(0), Pace::Backlog).ok();
+            }
+        });
+    }
+
+    /// Sends a client what it has missed of its rooms since it was last in them, then what was held, and from then on
+    /// everything as it comes.
+    pub fn release(&self, channel: &ChannelName, id: ClientId, missed: &[Arc<Numbered>], since: &Since) {
+        let slow = self.with(channel, |clients| {
+            let member = clients.clients.get(&id)?;
+            let held = member.link.lock_held().take().unwrap_or_default();
+            let missed = missed
+                .iter()
+                .filter_map(|numbered| Some((numbered, since.payload(numbered)?, Pace::Backlog)));
+            let held = held.iter().map(|(numbered, payload)| (numbered, *payload, Pace::Live));
+            let mut sent = 0;
+            for (numbered, payload, pace) in missed.chain(held) {
+                match member.link.send(&Frames::of(numbered), payload, pace) {
+                    Some(Ok(())) => sent += 1,
+                    Some(Err(SendError::Full)) => {
+                        self.observe.sent(channel, sent);
+                        return clients.remove(id).map(|(member, _)| member);
+                    }
+                    Some(Err(SendError::Gone)) => break,
+                    None => {}
+                }
+            }
+            self.observe.sent(channel, sent);
+            None
+        });
+        if let Some(member) = slow {
+            self.close(channel, &member, CloseReason::SlowConsumer);
+        }
+    }
+
+    /// Removes a client from all its rooms; gives how far it had come, where it was still there.
+    pub fn disconnect(&self, channel: &ChannelName, id: ClientId) -> Option<Parted> {
+        self.with(channel, |clients| clients.remove(id))
+            .map(|(_, parted)| parted)
+    }
+
+    /// Removes a client, and closes its connection.
+    pub fn kick(&self, channel: &ChannelName, id: ClientId, reason: CloseReason) -> Option<Parted> {
+        let (member, parted) = self.with(channel, |clients| clients.remove(id))?;
+        self.close(channel, &member, reason);
+        Some(parted)
+    }
+
+    fn close(&self, channel: &ChannelName, member: &Member, reason: CloseReason) {
+        self.observe.closed(channel, reason);
+        member.link.client.close(reason);
     }
 
     /// Puts a client into a room: it gets every delivery after the returned place.
@@ -214,17 +313,16 @@ impl<O: Observe> Hub<O> {
 }
 
 impl<O: Observe> Publish for Hub<O> {
-    fn publish(&self, channel: &ChannelName, numbered: Numbered) {
+    fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>) {
         let slow = self.with(channel, |clients| {
-            let (sent, slow) = clients.deliver(&numbered);
-            clients.position = numbered.position;
+            let (sent, slow) = clients.deliver(numbered);
+            clients.position = numbered.position.clone();
             self.observe.sent(channel, sent);
             // Out of the hub before the lock is given back: nothing more goes to a client that has missed something.
             slow.into_iter().filter_map(|id| clients.remove(id)).collect::<Vec<_>>()
         });
-        for member in slow {
-            self.observe.closed(channel, CloseReason::SlowConsumer);
-            member.link.client.close(CloseReason::SlowConsumer);
+        for (member, _) in slow {
+            self.close(channel, &member, CloseReason::SlowConsumer);
         }
     }
 }
@@ -239,10 +337,10 @@ impl Clients {
     }
 
     /// Sends to each client once; gives how many got it, and who could not take it.
-    fn deliver(&self, numbered: &Numbered) -> (usize, Vec<ClientId>) {
+    fn deliver(&self, numbered: &Arc<Numbered>) -> (usize, Vec<ClientId>) {
         let frame = Frames::of(numbered);
         let (mut sent, mut slow) = (0, Vec::new());
-        let mut send = |id: ClientId, link: &Link, payload: usize| match link.send(&frame, payload) {
+        let mut send = |id: ClientId, link: &Link, payload: usize| match link.deliver(numbered, &frame, payload) {
             Some(Ok(())) => sent += 1,
             Some(Err(SendError::Full)) => slow.push(id),
             Some(Err(SendError::Gone)) | None => {}
@@ -259,12 +357,16 @@ impl Clients {
         (sent, slow)
     }
 
-    fn remove(&mut self, id: ClientId) -> Option<Member> {
+    fn remove(&mut self, id: ClientId) -> Option<(Member, Parted)> {
         let member = self.clients.swap_remove(&id)?;
         for room in &member.rooms {
             self.remove_from_room(room, id);
         }
-        Some(member)
+        let parted = Parted {
+            at: self.position.seq,
+            last_sent: member.link.last_sent.load(Ordering::Relaxed),
+        };
+        Some((member, parted))
     }
 
     fn remove_from_room(&mut self, room: &RoomKey, id: ClientId) {
@@ -278,12 +380,41 @@ impl Clients {
 }
 
 impl Link {
-    /// Sends, unless this client has had this delivery through another room.
-    fn send(&self, frame: &Frames<'_>, payload: usize) -> Option<Result<(), SendError>> {
-        if self.last_seq.swap(frame.seq(), Ordering::Relaxed) == frame.seq() {
+    /// Sends a delivery as it happens, or holds it.
+    fn deliver(&self, numbered: &Arc<Numbered>, frames: &Frames<'_>, payload: usize) -> Option<Result<(), SendError>> {
+        if let Some(held) = &mut *self.lock_held() {
+            if held.last().is_none_or(|(last, _)| last.position != numbered.position) {
+                held.push((Arc::clone(numbered), payload));
+            }
+            return (held.len() > HELD).then_some(Err(SendError::Full));
+        }
+        self.send(frames, payload, Pace::Live)
+    }
+
+    /// Sends, unless the client has had this delivery.
+    fn send(&self, frames: &Frames<'_>, payload: usize, pace: Pace) -> Option<Result<(), SendError>> {
+        if self.last_sent.fetch_max(frames.seq(), Ordering::Relaxed) >= frames.seq() {
             return None;
         }
-        Some(self.client.send(&frame.outgoing(payload)))
+        Some(self.client.send(&frames.outgoing(payload), pace))
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, Option<Vec<(Arc<Numbered>, usize)>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Since {
+    /// Which payload of a delivery a client gets that was in these rooms: that of the first listed one.
+    fn payload(&self, numbered: &Numbered) -> Option<usize> {
+        let seq = numbered.position.seq;
+        match &numbered.delivery.audience {
+            Audience::Everyone => (self.everyone < seq).then_some(0),
+            Audience::Rooms(rooms) => {
+                let was_in = |room: &RoomKey| self.rooms.iter().any(|(known, after)| known == room && *after < seq);
+                rooms.iter().find(|(room, _)| was_in(room)).map(|(_, payload)| *payload)
+            }
+        }
     }
 }
 

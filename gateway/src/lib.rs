@@ -24,6 +24,8 @@ pub mod listener;
 
 pub mod sockets;
 
+pub mod sessions;
+
 pub mod connection;
 pub mod wire;
 

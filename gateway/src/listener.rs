@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -29,7 +29,7 @@ use crate::wire::Wire;
 pub mod transports;
 mod upgrade;
 
-use transports::Transports;
+use transports::{Names, Transports};
 
 /// How often a client is pinged. Socket.IO's default.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -210,7 +210,7 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
     }
 }
 
-async fn respond<B: 'static>(
+async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + 'static>(
     mut request: Request<Incoming>,
     connection: Connection,
     service: impl Serve<B>,
@@ -229,10 +229,26 @@ async fn respond<B: 'static>(
         tokio::spawn(upgrade::take_over(request, connection, service, transports));
         return Ok(upgrade::switching_protocols(accept).map(Either::Right));
     }
+    let uri = request.uri().clone();
     request.extensions_mut().insert(connection);
-    Service::<Request<Incoming>>::call(&service, request)
-        .await
-        .map(|response| response.map(Either::Left))
+    let response = Service::<Request<Incoming>>::call(&service, request).await?;
+    Ok(match transports.names(&uri) {
+        Some(names) => named(response, &names).await,
+        None => response.map(Either::Left),
+    })
+}
+
+/// A polling reply whose CONNECT tells the client what its session is called.
+async fn named<B: Body<Data = Bytes, Error: Error + Send + Sync>>(
+    response: Response<B>,
+    names: &Names<'_>,
+) -> Response<Either<B, Full<Bytes>>> {
+    let (mut parts, body) = response.into_parts();
+    // socketioxide's bodies are in memory: collecting one neither waits nor fails.
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = std::str::from_utf8(&body).map_or_else(|_| body.clone(), |reply| names.put(reply).into());
+    parts.headers.remove(http::header::CONTENT_LENGTH);
+    Response::from_parts(parts, Either::Right(Full::new(body)))
 }
 
 /// Headers and URI are parts of hyper's read buffer, which a socket that keeps them would keep: 16 KiB a client.

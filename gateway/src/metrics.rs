@@ -103,6 +103,7 @@ metrics! {
     closed: IntCounterVec("aldis_clients_closed_total", "Clients that the gateway closed, by reason. They come back.", ["channel", "reason"]);
     connections: IntGaugeVec("aldis_connections", "Clients that are connected.", ["channel"]);
     connects: IntCounterVec("aldis_connects_total", "Connection attempts by outcome: accepted, or the code of the refusal.", ["channel", "outcome"]);
+    sessions: IntCounterVec("aldis_sessions_total", "Clients that connected, by what became of their session: new, recovered, or why not recovered.", ["channel", "outcome"]);
     disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went.", ["channel"]);
     client_events: IntCounterVec("aldis_client_events_total", "Events from clients by outcome: join, leave, reply, or the code of the refusal.", ["channel", "outcome"]);
     /// configuration
@@ -154,6 +155,12 @@ impl Metrics {
         let channel = channel.to_string();
         self.connections.with_label_values(&[&channel]).inc();
         self.connects.with_label_values(&[channel.as_str(), "accepted"]).inc();
+    }
+
+    pub(crate) fn session(&self, channel: &ChannelName, outcome: &'static str) {
+        self.sessions
+            .with_label_values(&[channel.to_string().as_str(), outcome])
+            .inc();
     }
 
     pub(crate) fn refused(&self, channel: &ChannelName, code: &'static str) {

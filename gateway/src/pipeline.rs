@@ -19,7 +19,7 @@ use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
 
-use crate::adapter::{Adapter, Unit};
+use crate::adapter::{Adapter, Keep, Unit};
 use crate::consume::{Take, TakeError};
 use crate::dead_letter::{DeadLetters, Why};
 use crate::metrics::RecordOutcome;
@@ -27,8 +27,7 @@ use crate::sockets::Shared;
 
 /// decode → route → adapter, for every channel that reads a record's topic.
 pub struct Pipeline<A> {
-    shared: Arc<Shared>,
-    adapter: A,
+    shared: Arc<Shared<A>>,
     dead_letters: DeadLetters,
     /// For channels that name no topic of their own.
     dead_letter_topic: String,
@@ -43,11 +42,10 @@ struct ChannelBatch {
 }
 
 impl<A: Adapter> Pipeline<A> {
-    /// A pipeline into `adapter`.
-    pub fn new(shared: Arc<Shared>, adapter: A, dead_letters: DeadLetters, dead_letter_topic: String) -> Self {
+    /// A pipeline into the adapter.
+    pub fn new(shared: Arc<Shared<A>>, dead_letters: DeadLetters, dead_letter_topic: String) -> Self {
         Self {
             shared,
-            adapter,
             dead_letters,
             dead_letter_topic,
         }
@@ -118,7 +116,12 @@ impl<A: Adapter> Pipeline<A> {
     /// adapter (→ hub → client): everything of one channel in one step.
     async fn append(&self, batch: ChannelBatch) -> Result<(), TakeError> {
         let name = &batch.channel.name;
-        let appended = self.adapter.append(name, batch.units).await.map_err(TakeError::new)?;
+        let appended = self
+            .shared
+            .adapter
+            .append(name, Keep::of(&batch.channel), batch.units)
+            .await
+            .map_err(TakeError::new)?;
         if appended.refused > 0 {
             self.shared
                 .metrics

@@ -1,5 +1,11 @@
 //! sockets: Socket.IO namespaces of a listener: connect, client events, disconnect.
 //!
+//! ```text
+//! admit      authenticate → resume (which session, what was missed, is all of it there?) → CONNECT carries the pid
+//! client     into the hub, held → its rooms → aldis:ready → greeting → what it missed → what was held → live
+//! Events     joins, leaves, replies
+//! disconnect the session waits for its client to come back
+//! ```
 //! Handlers are called by socketioxide on the task that reads the client, one event after the other: what a client sends
 //! first is done first.
 
@@ -10,36 +16,45 @@ use std::sync::{Arc, OnceLock};
 use aldis_core::channel::Channel;
 use aldis_core::identity::{Handshake, Identity, Refusal};
 use aldis_core::json::Json;
-use aldis_core::membership::{Answer, ClientEvent, Denial, denial_json};
 use aldis_core::table::Table;
 use aldis_crds::contract::Attachment;
 use aldis_crds::names::ChannelName;
 use arc_swap::ArcSwap;
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::{AckSender, SocketRef};
-use socketioxide::handler::{ConnectHandler, FromMessageParts, MessageHandler};
+use socketioxide::extract::SocketRef;
+use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
+use crate::adapter::{Adapter, Position};
 use crate::clock::Clock;
 use crate::connection::Connection;
-use crate::hub::{Changed, ClientId, Hub};
+use crate::hub::{Changed, ClientId, CloseReason, Hub, Parted};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
+use crate::sessions::{Joined, Sessions};
 use crate::wire::Link;
 
 mod args;
 mod client;
+mod events;
+mod resume;
 
-use args::{RawArgs, parse_event};
+use args::RawArgs;
 use client::SocketClient;
+use events::Events;
+use resume::{Offer, Resumption};
 
 /// What the namespaces of all listeners share.
-pub struct Shared {
+pub struct Shared<A> {
     /// The channels in force.
     pub table: ArcSwap<Table>,
+    /// What numbers deliveries and keeps them.
+    pub adapter: A,
     /// The clients.
     pub hub: Arc<Hub<Arc<Metrics>>>,
+    /// What clients may come back to.
+    pub sessions: Sessions,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Now.
@@ -47,32 +62,52 @@ pub struct Shared {
 }
 
 /// One Socket.IO namespace of a listener.
-#[derive(Clone)]
-pub struct Namespace {
+pub struct Namespace<A> {
     attachment: Attachment,
     /// The channel that it belonged to when it was opened: a namespace never changes hands while clients are on it.
     channel: ChannelName,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<A>>,
     transports: Arc<Transports>,
 }
 
-/// One client on a namespace.
-struct Session {
+impl<A> Clone for Namespace<A> {
+    fn clone(&self) -> Self {
+        Self {
+            attachment: self.attachment.clone(),
+            channel: self.channel.clone(),
+            shared: Arc::clone(&self.shared),
+            transports: Arc::clone(&self.transports),
+        }
+    }
+}
+
+/// One client that was let in.
+struct Guest {
     identity: Identity,
     /// Its wire, where it has one from the beginning.
     link: Option<Arc<dyn Link>>,
+    /// What it comes back to, or a new session; `None` where the channel keeps no history.
+    resumption: Option<Resumption>,
     client: OnceLock<ClientId>,
 }
 
 /// A client that was gone before it was in the hub.
 const NEVER: ClientId = 0;
 
+/// The first event that a client gets: whether it was recovered, and its rooms.
+const READY_EVENT: &str = "aldis:ready";
+
 /// Marks our implementations of socketioxide's handler traits.
 pub struct Direct;
 
-impl Namespace {
+impl<A: Adapter> Namespace<A> {
     /// A namespace of `channel`.
-    pub fn new(attachment: Attachment, channel: ChannelName, shared: Arc<Shared>, transports: Arc<Transports>) -> Self {
+    pub fn new(
+        attachment: Attachment,
+        channel: ChannelName,
+        shared: Arc<Shared<A>>,
+        transports: Arc<Transports>,
+    ) -> Self {
         Self {
             attachment,
             channel,
@@ -91,7 +126,7 @@ impl Namespace {
     }
 
     /// Lets a client in, or says why not. Handlers are there before the client hears that it is connected.
-    fn admit(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<(), Refusal> {
+    async fn admit(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<(), Refusal> {
         let channel = self.channel().ok_or(Refusal::NobodyMayConnect)?;
         let query = query(socket);
         let auth = auth.and_then(|auth| match auth {
@@ -103,62 +138,133 @@ impl Namespace {
             auth: auth.as_ref(),
         };
         let identity = channel.methods.authenticate(&handshake, self.shared.clock.now())?;
-        let link = self.open_link(socket);
-        let session = Arc::new(Session {
+        let resumption = match channel.history_size {
+            0 => None,
+            _ => Some(resume::resume(&self.shared, &channel, &identity, &Offer::of(auth.as_ref())).await),
+        };
+        let pid = resumption.as_ref().map(|resumption| resumption.session.pid.reveal());
+        let link = self.open_link(socket, pid);
+        let guest = Arc::new(Guest {
             identity,
             link,
+            resumption,
             client: OnceLock::new(),
         });
-        socket.extensions.insert(Arc::clone(&session));
+        socket.extensions.insert(Arc::clone(&guest));
         socket.on_fallback(Events {
             namespace: self.clone(),
-            session: Arc::clone(&session),
+            guest: Arc::clone(&guest),
         });
         let namespace = self.clone();
         socket.on_disconnect(move |socket: SocketRef, reason: DisconnectReason| {
-            namespace.disconnected(&socket, &session, reason);
+            namespace.disconnected(&socket, &guest, reason);
             std::future::ready(())
         });
         Ok(())
     }
 
-    /// The wire of a client that connects over WebSocket: deliveries wait there until it hears that it is connected.
-    fn open_link(&self, socket: &Socket) -> Option<Arc<dyn Link>> {
+    /// The wire of a client that connects over WebSocket: deliveries wait there until it hears that it is connected. For
+    /// one that polls, the polling reply with its CONNECT gets the pid.
+    fn open_link(&self, socket: &Socket, pid: Option<&str>) -> Option<Arc<dyn Link>> {
         let first = socket
             .req_parts()
             .extensions
             .get::<WireLink>()
             .map(|WireLink(link)| Arc::clone(link));
-        let link = first.or_else(|| self.transports.upgraded(socket.id.as_str()))?;
-        link.open(socket.ns());
-        Some(link)
+        match first.or_else(|| self.transports.upgraded(socket.id.as_str())) {
+            Some(link) => {
+                link.open(socket.ns(), pid);
+                Some(link)
+            }
+            None => {
+                if let Some(pid) = pid {
+                    self.transports.name_session(socket.id.as_str(), socket.ns(), pid);
+                }
+                None
+            }
+        }
     }
 
     /// The client is connected: into the hub, into its rooms, and greeted. Whatever comes first, this or its first event.
-    fn client(&self, socket: &Arc<Socket>, session: &Session) -> ClientId {
-        *session.client.get_or_init(|| {
-            let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports), session.link.clone());
-            let id = self.shared.hub.connect(&self.channel, Box::new(client));
+    fn client(&self, socket: &Arc<Socket>, guest: &Guest) -> ClientId {
+        *guest.client.get_or_init(|| {
+            let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports), guest.link.clone());
+            let (id, position) = self.shared.hub.connect(&self.channel, Box::new(client));
             self.shared.metrics.connected(&self.channel);
-            tracing::info!(channel = %self.channel, client = id, user = session.identity.user, method = session.identity.method, "client connected");
+            let recovered = guest.resumption.as_ref().is_some_and(Resumption::is_recovered);
+            tracing::info!(
+                channel = %self.channel, client = id, user = guest.identity.user, method = guest.identity.method, recovered,
+                "client connected"
+            );
             if let Some(channel) = self.channel() {
-                self.welcome(&channel, socket, session, id);
+                self.welcome(&channel, socket, guest, id, position);
             }
             id
         })
     }
 
-    fn welcome(&self, channel: &Channel, socket: &Arc<Socket>, session: &Session, id: ClientId) {
-        for membership in channel.lobby.auto_rooms(&session.identity) {
-            tracing::debug!(channel = %self.channel, client = id, room = membership.shown, "client joined a room by itself");
-            self.shared.hub.join(&self.channel, id, membership.room);
+    fn welcome(&self, channel: &Channel, socket: &Arc<Socket>, guest: &Guest, id: ClientId, position: Position) {
+        let hub = &self.shared.hub;
+        let joined = self.join_rooms(channel, guest, id);
+        if let Some(resumption) = &guest.resumption {
+            let former = resumption.session.take(id, joined);
+            if let Some(former) = former.filter(|former| *former != id) {
+                hub.kick(&self.channel, former, CloseReason::TakenOver);
+            }
+            self.shared.metrics.session(&self.channel, resumption.outcome());
+            let begin = resumption.begin().unwrap_or(position);
+            hub.announce(&self.channel, id, READY_EVENT, resumption.info(channel).into(), begin);
         }
         let greeting = channel
             .lobby
-            .greeting(&session.identity, socket.id.as_str(), self.shared.clock.now());
+            .greeting(&guest.identity, socket.id.as_str(), self.shared.clock.now());
         if let Some((event, payload)) = greeting {
             self.emit(socket, &event, &[payload]);
         }
+        match guest.resumption.as_ref().and_then(Resumption::since) {
+            Some((epoch, since)) => {
+                let (shared, channel) = (Arc::clone(&self.shared), self.channel.clone());
+                tokio::spawn(async move {
+                    match shared.adapter.read(&channel, &epoch, &since).await {
+                        Ok(missed) => shared.hub.release(&channel, id, &missed.0, &since),
+                        // It was there when CONNECT said so; now the client has to hear otherwise.
+                        Err(_) => drop(shared.hub.kick(&channel, id, CloseReason::HistoryGone)),
+                    }
+                });
+            }
+            None => hub.release(&self.channel, id, &[], &Default::default()),
+        }
+    }
+
+    /// The rooms of the session, or those that the client joins by itself; with the place from which it is in each.
+    fn join_rooms(&self, channel: &Channel, guest: &Guest, id: ClientId) -> Vec<Joined> {
+        let mut joined = Vec::new();
+        let recovered = guest.resumption.as_ref().is_some_and(Resumption::is_recovered);
+        let former = guest
+            .resumption
+            .as_ref()
+            .map(|resumption| resumption.rooms.clone())
+            .unwrap_or_default();
+        let auto = channel
+            .lobby
+            .auto_rooms(&guest.identity)
+            .into_iter()
+            .map(|membership| membership.room);
+        let auto: Vec<_> = auto
+            .filter(|room| !former.iter().any(|known| known.room == *room))
+            .collect();
+        let auto = auto.into_iter().map(|room| (Joined { room, by: None, at: 0 }, false));
+        for (room, keeps_place) in former.into_iter().map(|room| (room, recovered)).chain(auto) {
+            if let Changed::Yes(position) | Changed::No(position) =
+                self.shared.hub.join(&self.channel, id, room.room.clone())
+            {
+                joined.push(Joined {
+                    at: if keeps_place { room.at } else { position.seq },
+                    ..room
+                });
+            }
+        }
+        joined
     }
 
     fn emit(&self, socket: &Arc<Socket>, event: &str, args: &[String]) {
@@ -176,20 +282,33 @@ impl Namespace {
         client::close(socket, &self.transports);
     }
 
-    fn disconnected(&self, socket: &SocketRef, session: &Session, reason: DisconnectReason) {
-        if !matches!(
+    fn disconnected(&self, socket: &SocketRef, guest: &Guest, reason: DisconnectReason) {
+        let by_packet = matches!(
             reason,
             DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect
-        ) {
+        );
+        if !by_packet {
             self.transports.forget(socket.id.as_str());
         }
         // A client that is gone already is never put into the hub.
-        let id = *session.client.get_or_init(|| NEVER);
-        if id != NEVER {
-            self.shared.hub.disconnect(&self.channel, id);
-            self.shared.metrics.disconnected(&self.channel);
-            tracing::info!(channel = %self.channel, client = id, %reason, "client disconnected");
+        let id = *guest.client.get_or_init(|| NEVER);
+        if id == NEVER {
+            return;
         }
+        let parted = self.shared.hub.disconnect(&self.channel, id);
+        if let Some(resumption) = &guest.resumption {
+            match parted {
+                // Who says goodbye does not come back.
+                _ if by_packet => self.shared.sessions.end(&self.channel, &resumption.session.pid),
+                parted => {
+                    resumption
+                        .session
+                        .parted(id, parted.unwrap_or(Parted::UNKNOWN), self.shared.clock.now());
+                }
+            }
+        }
+        self.shared.metrics.disconnected(&self.channel);
+        tracing::info!(channel = %self.channel, client = id, %reason, "client disconnected");
     }
 }
 
@@ -199,10 +318,10 @@ fn query(socket: &Socket) -> Vec<(String, String)> {
     form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
-impl ConnectHandler<LocalAdapter, Direct> for Namespace {
+impl<A: Adapter> ConnectHandler<LocalAdapter, Direct> for Namespace<A> {
     fn call(&self, socket: Arc<Socket>, _: Option<Value>) {
-        if let Some(session) = socket.extensions.get::<Arc<Session>>() {
-            self.client(&socket, &session);
+        if let Some(guest) = socket.extensions.get::<Arc<Guest>>() {
+            self.client(&socket, &guest);
         }
     }
 
@@ -212,94 +331,12 @@ impl ConnectHandler<LocalAdapter, Direct> for Namespace {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
         Box::pin(async move {
-            self.admit(&socket, auth.as_ref()).map_err(|refusal| {
+            self.admit(&socket, auth.as_ref()).await.map_err(|refusal| {
                 self.shared.metrics.refused(&self.channel, refusal.code());
                 tracing::info!(channel = %self.channel, reason = refusal.code(), detail = ?refusal, "connection refused");
                 Box::new(refusal.message()) as Box<dyn Display + Send>
             })
         })
-    }
-}
-
-/// The client's events.
-struct Events {
-    namespace: Namespace,
-    session: Arc<Session>,
-}
-
-impl MessageHandler<LocalAdapter, Direct> for Events {
-    fn call(&self, socket: Arc<Socket>, mut event: Value, ack_id: Option<i64>) {
-        let id = self.namespace.client(&socket, &self.session);
-        let args = self.answer(&socket, id, &event);
-        if let (Some(_), Ok(ack)) = (
-            ack_id,
-            AckSender::<LocalAdapter>::from_message_parts(&socket, &mut event, &ack_id),
-        ) && ack
-            .send(&RawArgs::new(&args))
-            .is_err_and(|error| client::is_full(&error))
-        {
-            self.namespace.close_slow(&socket);
-        }
-    }
-}
-
-impl Events {
-    /// Does what the event asks for, and gives the arguments of the acknowledgement: every packet with an id gets one.
-    fn answer(&self, socket: &Arc<Socket>, id: ClientId, event: &Value) -> Vec<String> {
-        let namespace = &self.namespace;
-        let shared = &namespace.shared;
-        let refuse = |denial: &Denial| {
-            shared.metrics.client_event(&namespace.channel, denial.code);
-            vec![denial_json(denial)]
-        };
-        let (name, args) = match parse_event(event) {
-            Ok(event) => event,
-            Err(denial) => return refuse(&denial),
-        };
-        let Some(channel) = namespace.channel() else {
-            return refuse(&Denial {
-                code: "unknown_event",
-                message: "this channel is no longer served here".to_owned(),
-            });
-        };
-        let event = ClientEvent {
-            name: &name,
-            args: &args,
-            socket_id: socket.id.as_str(),
-        };
-        match channel.lobby.answer(&self.session.identity, &event, shared.clock.now()) {
-            Answer::Join(membership) => {
-                let changed = shared.hub.join(&namespace.channel, id, membership.room);
-                self.changed("join", &membership.shown, &changed)
-            }
-            Answer::Leave(membership) => {
-                let changed = shared.hub.leave(&namespace.channel, id, &membership.room);
-                self.changed("leave", &membership.shown, &changed)
-            }
-            Answer::Reply { emit, ack } => {
-                shared.metrics.client_event(&namespace.channel, "reply");
-                if let Some((event, args)) = emit {
-                    namespace.emit(socket, &event, &args);
-                }
-                ack.unwrap_or_default()
-            }
-            Answer::Refuse(denial) => refuse(&denial),
-        }
-    }
-
-    /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
-    fn changed(&self, what: &'static str, shown: &str, changed: &Changed) -> Vec<String> {
-        self.namespace
-            .shared
-            .metrics
-            .client_event(&self.namespace.channel, what);
-        let (Changed::Yes(position) | Changed::No(position)) = changed else {
-            return vec![denial_json(&Denial {
-                code: "failed",
-                message: "the connection is closing".to_owned(),
-            })];
-        };
-        vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
     }
 }
 

@@ -21,10 +21,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::hub::Pace;
+
 mod frame;
 
 pub use frame::text_frame;
-use frame::{Packet, split_frame};
+use frame::{Packet, split_frame, with_pid};
+pub(crate) use frame::{connect_namespace, connect_with_pid};
 
 /// Bytes that may wait for one client. 1 MiB, as Centrifugo's: seconds of a busy room; more means that it does not read.
 pub const QUEUE_BYTES: usize = 1024 * 1024;
@@ -56,8 +59,8 @@ pub struct Wire<S> {
 
 /// The hub's end.
 pub trait Link: Send + Sync {
-    /// Lets deliveries of a namespace wait until its CONNECT passes.
-    fn open(&self, namespace: &str);
+    /// Lets deliveries of a namespace wait until its CONNECT passes, into which `pid` is put.
+    fn open(&self, namespace: &str, pid: Option<&str>);
 
     /// Lets deliveries of a namespace wait until the switch event of that namespace passes: for a client that has come over
     /// from polling, whose earlier deliveries are still in socketioxide's queue.
@@ -67,7 +70,7 @@ pub trait Link: Send + Sync {
     ///
     /// # Errors
     /// [`LinkError`]; nothing was queued.
-    fn send(&self, namespace: &str, frame: &Bytes) -> Result<(), LinkError>;
+    fn send(&self, namespace: &str, frame: &Bytes, pace: Pace) -> Result<(), LinkError>;
 
     /// Whether a frame of socketioxide that is no probe has passed: a client that upgrades has done so.
     fn is_upgraded(&self) -> bool;
@@ -85,6 +88,8 @@ struct State<S> {
     partial: BytesMut,
     queue: VecDeque<Bytes>,
     queued: usize,
+    /// How much of that is what the client has missed: it was bounded when it was read.
+    backlog: usize,
     gates: Vec<Gate>,
     /// Attachments of a binary packet that are still to come.
     attachments: usize,
@@ -101,6 +106,8 @@ struct State<S> {
 struct Gate {
     namespace: String,
     opens_at: OpensAt,
+    /// What CONNECT tells the client its session is called.
+    pid: Option<String>,
     waiting: Vec<Bytes>,
 }
 
@@ -126,6 +133,7 @@ fn wire_that_stalls<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         partial: BytesMut::new(),
         queue: VecDeque::new(),
         queued: 0,
+        backlog: 0,
         gates: Vec::new(),
         attachments: 0,
         closed: false,
@@ -210,6 +218,7 @@ impl<S: AsyncWrite + Unpin> State<S> {
 
     fn advance(&mut self, mut written: usize) {
         self.queued -= written;
+        self.backlog = self.backlog.saturating_sub(written);
         while let Some(first) = self.queue.front_mut().filter(|_| written > 0) {
             let length = first.len();
             if written < length {
@@ -227,6 +236,7 @@ impl<S> State<S> {
         self.closed = true;
         self.queue.clear();
         self.queued = 0;
+        self.backlog = 0;
         self.gates.clear();
     }
 
@@ -246,8 +256,9 @@ impl<S> State<S> {
             }
             Packet::Connect(namespace) => {
                 let at = self.gate(namespace, OpensAt::Connect);
+                let pid = at.and_then(|at| self.gates[at].pid.take());
                 self.upgraded = true;
-                self.push(frame);
+                self.push(pid.and_then(|pid| with_pid(&frame, &pid)).unwrap_or(frame));
                 self.open_gate(at);
             }
             Packet::Disconnect(namespace) => {
@@ -308,21 +319,29 @@ impl<S> State<S> {
     fn close_gates(&mut self, which: impl Fn(&Gate) -> bool) {
         for gate in self.gates.extract_if(.., |gate| which(gate)) {
             self.queued -= gate.waiting.iter().map(Bytes::len).sum::<usize>();
+            self.backlog = self.backlog.min(self.queued);
         }
     }
 
-    fn set_gate(&mut self, namespace: &str, opens_at: OpensAt) {
-        match self.gates.iter_mut().find(|gate| gate.namespace == namespace) {
-            Some(gate) => gate.opens_at = opens_at,
-            None => self.gates.push(Gate {
-                namespace: namespace.to_owned(),
-                opens_at,
-                waiting: Vec::new(),
-            }),
-        }
+    fn set_gate(&mut self, namespace: &str, opens_at: OpensAt) -> &mut Gate {
+        let at = self
+            .gates
+            .iter()
+            .position(|gate| gate.namespace == namespace)
+            .unwrap_or_else(|| {
+                self.gates.push(Gate {
+                    namespace: namespace.to_owned(),
+                    opens_at,
+                    pid: None,
+                    waiting: Vec::new(),
+                });
+                self.gates.len() - 1
+            });
+        self.gates[at].opens_at = opens_at;
+        &mut self.gates[at]
     }
 
-    fn deliver(&mut self, namespace: &str, frame: &Bytes) -> Result<(), LinkError> {
+    fn deliver(&mut self, namespace: &str, frame: &Bytes, pace: Pace) -> Result<(), LinkError> {
         if self.closed {
             return Err(LinkError::Closed);
         }
@@ -331,8 +350,10 @@ impl<S> State<S> {
             .iter_mut()
             .find(|gate| gate.namespace == namespace)
             .ok_or(LinkError::Closed)?;
-        if self.queued + frame.len() > QUEUE_BYTES {
-            return Err(LinkError::Full);
+        match pace {
+            Pace::Live if self.queued - self.backlog + frame.len() > QUEUE_BYTES => return Err(LinkError::Full),
+            Pace::Live => {}
+            Pace::Backlog => self.backlog += frame.len(),
         }
         self.queued += frame.len();
         if gate.opens_at == OpensAt::Open && self.attachments == 0 {
@@ -347,17 +368,17 @@ impl<S> State<S> {
 struct LineLink<S>(Arc<Line<S>>);
 
 impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
-    fn open(&self, namespace: &str) {
-        self.0.lock().set_gate(namespace, OpensAt::Connect);
+    fn open(&self, namespace: &str, pid: Option<&str>) {
+        self.0.lock().set_gate(namespace, OpensAt::Connect).pid = pid.map(str::to_owned);
     }
 
     fn switch(&self, namespace: &str) {
         self.0.lock().set_gate(namespace, OpensAt::Switch);
     }
 
-    fn send(&self, namespace: &str, frame: &Bytes) -> Result<(), LinkError> {
+    fn send(&self, namespace: &str, frame: &Bytes, pace: Pace) -> Result<(), LinkError> {
         let mut state = self.0.lock();
-        state.deliver(namespace, frame)?;
+        state.deliver(namespace, frame, pace)?;
         self.0.write(&mut state);
         Ok(())
     }

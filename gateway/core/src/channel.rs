@@ -25,6 +25,10 @@ pub struct Channel {
     pub attachments: Vec<Attachment>,
     /// Where its records go that it can not process; `None`: the gateway's topic.
     pub dead_letter_topic: Option<String>,
+    /// Deliveries that each room keeps for clients that come back; 0 for none.
+    pub history_size: usize,
+    /// For how long, in ms.
+    pub history_ttl_ms: i64,
     /// Who may connect.
     pub methods: Methods,
     /// What clients may do.
@@ -67,6 +71,8 @@ impl Channel {
             name: config.channel.clone(),
             attachments: config.attachments.clone(),
             dead_letter_topic: spec.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone()),
+            history_size: spec.history.size as usize,
+            history_ttl_ms: spec.history.ttl_ms(),
             methods: Methods::compile(
                 spec.authentication.as_ref(),
                 &config.channel.namespace,

@@ -212,6 +212,12 @@ impl Lobby {
         }
     }
 
+    /// How a room of this channel is shown; `None` where it has no such room any more.
+    pub fn shown(&self, room: &RoomKey) -> Option<String> {
+        let known = self.rooms.iter().find(|known| known.pattern.name() == &*room.name)?;
+        (known.pattern.parameters().len() == room.values.len()).then(|| known.pattern.shown(room))
+    }
+
     /// The rooms that a client joins by itself at connect.
     pub fn auto_rooms(&self, identity: &Identity) -> Vec<Membership> {
         let scope = Scope::new().with("identity", Variable::Json(&identity.json));

@@ -82,6 +82,11 @@ impl RoomPattern {
         Some(pattern)
     }
 
+    /// Its name in `spec.rooms`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its parameters, in the order of the values in a [`RoomKey`].
     pub fn parameters(&self) -> &[String] {
         &self.parameters

@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aldis_crds::names::ChannelName;
 
-use super::{Adapter, AdapterError, Appended, Numbered, Position, Publish, Unit};
+use super::{Adapter, AdapterError, Appended, Incomplete, Keep, Missed, Numbered, Position, Publish, Since, Unit};
+use crate::clock::Clock;
+
+mod history;
+
+use history::History;
 
 /// A name for the numbering of this process: what is in memory is never continued.
 pub fn new_epoch() -> Arc<str> {
@@ -17,6 +22,7 @@ pub struct MemoryAdapter<P> {
     epoch: Arc<str>,
     channels: Mutex<HashMap<ChannelName, Arc<Mutex<Numbers>>>>,
     publish: Arc<P>,
+    clock: Clock,
 }
 
 /// Numbers of one channel.
@@ -25,24 +31,29 @@ struct Numbers {
     seq: u64,
     /// Last offset taken, by topic and partition: as many as the channel's topics have partitions.
     marks: HashMap<(Arc<str>, i32), i64>,
+    history: History,
 }
 
 impl<P: Publish> MemoryAdapter<P> {
     /// An adapter whose numbering begins now, in `epoch`, which no other run may have used ([`new_epoch`]).
-    pub fn new(epoch: Arc<str>, publish: Arc<P>) -> Self {
+    pub fn new(epoch: Arc<str>, publish: Arc<P>, clock: Clock) -> Self {
         Self {
             epoch,
             channels: Mutex::default(),
             publish,
+            clock,
         }
     }
 
-    fn take(&self, channel: &ChannelName, units: Vec<Unit>) -> Appended {
-        let numbers = {
-            let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(channels.entry(channel.clone()).or_default())
-        };
+    fn numbers(&self, channel: &ChannelName) -> Arc<Mutex<Numbers>> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(channels.entry(channel.clone()).or_default())
+    }
+
+    fn take(&self, channel: &ChannelName, keep: Keep, units: Vec<Unit>) -> Appended {
+        let numbers = self.numbers(channel);
         let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
         let mut appended = Appended::default();
         for unit in units {
             if !numbers.pass_mark(&unit) {
@@ -56,7 +67,9 @@ impl<P: Publish> MemoryAdapter<P> {
                     epoch: Arc::clone(&self.epoch),
                     seq: numbers.seq,
                 };
-                self.publish.publish(channel, Numbered { position, delivery });
+                let numbered = Arc::new(Numbered { position, delivery });
+                numbers.history.push(&numbered, keep, now);
+                self.publish.publish(channel, &numbered);
             }
         }
         appended
@@ -79,8 +92,23 @@ impl Numbers {
 }
 
 impl<P: Publish> Adapter for MemoryAdapter<P> {
-    async fn append(&self, channel: &ChannelName, units: Vec<Unit>) -> Result<Appended, AdapterError> {
-        Ok(self.take(channel, units))
+    async fn append(&self, channel: &ChannelName, keep: Keep, units: Vec<Unit>) -> Result<Appended, AdapterError> {
+        Ok(self.take(channel, keep, units))
+    }
+
+    async fn read(&self, channel: &ChannelName, epoch: &str, since: &Since) -> Result<Missed, Incomplete> {
+        if *epoch != *self.epoch {
+            return Err(Incomplete::Epoch);
+        }
+        let numbers = self.numbers(channel);
+        let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.history.read(since)
+    }
+
+    fn drop_old(&self, channel: &ChannelName, keep: Keep) {
+        let numbers = self.numbers(channel);
+        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.history.drop_old(keep, self.clock.now());
     }
 }
 

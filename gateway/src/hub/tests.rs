@@ -13,7 +13,7 @@ struct Probe {
 }
 
 impl Client for Probe {
-    fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError> {
+    fn send(&self, outgoing: &Outgoing<'_>, _: Pace) -> Result<(), SendError> {
         let mut seen = self.seen.lock().unwrap();
         if self.capacity.is_some_and(|capacity| seen.len() >= capacity) {
             return Err(SendError::Full);
@@ -52,17 +52,24 @@ fn room(value: &str) -> RoomKey {
     }
 }
 
-fn delivery(seq: u64, audience: Audience) -> Numbered {
+fn delivery(seq: u64, audience: Audience) -> Arc<Numbered> {
     let payloads = vec!["\"first\"".into(), "\"second\"".into()];
     let position = Position { epoch: "e".into(), seq };
-    Numbered {
+    Arc::new(Numbered {
         position,
         delivery: Delivery {
             event: "ev".into(),
             payloads,
             audience,
         },
-    }
+    })
+}
+
+/// Connects a client that has missed nothing.
+fn connect<O: Observe>(hub: &Hub<O>, channel: &ChannelName, probe: &Probe) -> ClientId {
+    let (id, _) = hub.connect(channel, Box::new(probe.clone()));
+    hub.release(channel, id, &[], &Since::default());
+    id
 }
 
 fn to(rooms: &[(&str, usize)]) -> Audience {
@@ -73,11 +80,11 @@ fn to(rooms: &[(&str, usize)]) -> Audience {
 fn a_client_in_several_rooms_gets_a_delivery_once_by_the_first_listed() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
-    let id = hub.connect(&orders, Box::new(probe.clone()));
+    let id = connect(&hub, &orders, &probe);
     hub.join(&orders, id, room("a"));
     hub.join(&orders, id, room("b"));
-    hub.publish(&orders, delivery(1, to(&[("none", 0), ("b", 1), ("a", 0)])));
-    hub.publish(&orders, delivery(2, to(&[("a", 0), ("b", 1)])));
+    hub.publish(&orders, &delivery(1, to(&[("none", 0), ("b", 1), ("a", 0)])));
+    hub.publish(&orders, &delivery(2, to(&[("a", 0), ("b", 1)])));
     assert_eq!(probe.seen(), ["ev \"second\" e:1", "ev \"first\" e:2"]);
 }
 
@@ -85,12 +92,12 @@ fn a_client_in_several_rooms_gets_a_delivery_once_by_the_first_listed() {
 fn only_members_and_only_of_this_channel_get_it() {
     let hub = Hub::new("e".into(), NoObserve);
     let probes = [Probe::default(), Probe::default(), Probe::default()];
-    let other = hub.connect(&channel("kitchen"), Box::new(probes[0].clone()));
+    let other = connect(&hub, &channel("kitchen"), &probes[0]);
     hub.join(&channel("kitchen"), other, room("a"));
-    hub.connect(&channel("orders"), Box::new(probes[1].clone()));
-    let member = hub.connect(&channel("orders"), Box::new(probes[2].clone()));
+    connect(&hub, &channel("orders"), &probes[1]);
+    let member = connect(&hub, &channel("orders"), &probes[2]);
     hub.join(&channel("orders"), member, room("a"));
-    hub.publish(&channel("orders"), delivery(1, to(&[("a", 0)])));
+    hub.publish(&channel("orders"), &delivery(1, to(&[("a", 0)])));
     assert_eq!(probes.map(|probe| probe.seen().len()), [0, 0, 1]);
 }
 
@@ -98,10 +105,10 @@ fn only_members_and_only_of_this_channel_get_it() {
 fn everyone_means_all_clients_of_the_channel() {
     let hub = Hub::new("e".into(), NoObserve);
     let probes = [Probe::default(), Probe::default(), Probe::default()];
-    hub.connect(&channel("orders"), Box::new(probes[0].clone()));
-    hub.connect(&channel("orders"), Box::new(probes[1].clone()));
-    hub.connect(&channel("kitchen"), Box::new(probes[2].clone()));
-    hub.publish(&channel("orders"), delivery(1, Audience::Everyone));
+    connect(&hub, &channel("orders"), &probes[0]);
+    connect(&hub, &channel("orders"), &probes[1]);
+    connect(&hub, &channel("kitchen"), &probes[2]);
+    hub.publish(&channel("orders"), &delivery(1, Audience::Everyone));
     assert_eq!(probes.map(|probe| probe.seen().len()), [1, 1, 0]);
 }
 
@@ -109,7 +116,7 @@ fn everyone_means_all_clients_of_the_channel() {
 fn a_join_tells_the_place_from_which_it_counts() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
-    let id = hub.connect(&orders, Box::new(probe.clone()));
+    let id = connect(&hub, &orders, &probe);
     assert_eq!(
         hub.join(&orders, id, room("a")),
         Changed::Yes(Position {
@@ -117,7 +124,7 @@ fn a_join_tells_the_place_from_which_it_counts() {
             seq: 0
         })
     );
-    hub.publish(&orders, delivery(7, to(&[("zzz", 0)])));
+    hub.publish(&orders, &delivery(7, to(&[("zzz", 0)])));
     let place = Position {
         epoch: "e".into(),
         seq: 7,
@@ -126,7 +133,7 @@ fn a_join_tells_the_place_from_which_it_counts() {
     assert_eq!(hub.join(&orders, id, room("b")), Changed::No(place.clone()));
     assert_eq!(hub.leave(&orders, id, &room("b")), Changed::Yes(place.clone()));
     assert_eq!(hub.leave(&orders, id, &room("b")), Changed::No(place));
-    hub.publish(&orders, delivery(8, to(&[("b", 0)])));
+    hub.publish(&orders, &delivery(8, to(&[("b", 0)])));
     assert!(probe.seen().is_empty());
 }
 
@@ -140,11 +147,11 @@ fn a_client_that_is_full_is_closed_and_gets_nothing_more() {
     };
     let quick = Probe::default();
     for probe in [&slow, &quick] {
-        let id = hub.connect(&orders, Box::new(probe.clone()));
+        let id = connect(&hub, &orders, &probe);
         hub.join(&orders, id, room("a"));
     }
     for seq in 1..=3 {
-        hub.publish(&orders, delivery(seq, to(&[("a", 0)])));
+        hub.publish(&orders, &delivery(seq, to(&[("a", 0)])));
     }
     assert_eq!((slow.seen().len(), slow.closed.load(Ordering::SeqCst)), (1, 1));
     assert_eq!(quick.seen().len(), 3);
@@ -155,7 +162,7 @@ fn a_client_that_is_full_is_closed_and_gets_nothing_more() {
 fn rooms_without_clients_are_forgotten() {
     let hub = Hub::new("e".into(), NoObserve);
     let orders = channel("orders");
-    let id = hub.connect(&orders, Box::new(Probe::default()));
+    let id = connect(&hub, &orders, &Probe::default());
     for i in 0..100 {
         hub.join(&orders, id, room(&i.to_string()));
     }
@@ -175,4 +182,72 @@ fn a_delivery_is_encoded_once_for_each_namespace_and_payload() {
     assert_eq!(&frame[2..], b"42/orders,[\"ev\",\"second\",\"e:5\"]");
     assert_eq!(frames.outgoing(1).frame("/orders").as_ptr(), frame.as_ptr());
     assert_eq!(&frames.outgoing(0).frame("/")[2..], b"42[\"ev\",\"first\",\"e:5\"]");
+}
+
+#[test]
+fn what_was_missed_comes_first_then_what_was_held_each_once_and_in_order() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let missed = [
+        delivery(3, to(&[("a", 0)])),
+        delivery(4, to(&[("b", 0), ("a", 1)])),
+        delivery(5, Audience::Everyone),
+    ];
+    for numbered in &missed[..2] {
+        hub.publish(&orders, numbered);
+    }
+    let (id, position) = hub.connect(&orders, Box::new(probe.clone()));
+    assert_eq!(position.seq, 4);
+    hub.join(&orders, id, room("a"));
+    hub.publish(&orders, &missed[2]);
+    hub.publish(&orders, &delivery(6, to(&[("a", 0), ("a", 1)])));
+    assert!(probe.seen().is_empty());
+    let since = Since {
+        rooms: vec![(room("a"), 2)],
+        everyone: 2,
+    };
+    hub.release(&orders, id, &missed, &since);
+    hub.publish(&orders, &delivery(7, to(&[("a", 0)])));
+    let expected = [
+        "\"first\" e:3",
+        "\"second\" e:4",
+        "\"first\" e:5",
+        "\"first\" e:6",
+        "\"first\" e:7",
+    ];
+    assert_eq!(probe.seen(), expected.map(|text| format!("ev {text}")));
+}
+
+#[test]
+fn of_a_room_only_what_came_after_the_join_is_sent_again() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let (id, _) = hub.connect(&orders, Box::new(probe.clone()));
+    let missed = [
+        delivery(3, to(&[("a", 0)])),
+        delivery(4, to(&[("b", 0)])),
+        delivery(9, to(&[("b", 1)])),
+    ];
+    let since = Since {
+        rooms: vec![(room("a"), 2), (room("b"), 8)],
+        everyone: 2,
+    };
+    hub.release(&orders, id, &missed, &since);
+    assert_eq!(probe.seen(), ["ev \"first\" e:3", "ev \"second\" e:9"]);
+}
+
+#[test]
+fn a_client_that_goes_tells_how_far_it_had_come() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let id = connect(&hub, &orders, &probe);
+    hub.join(&orders, id, room("a"));
+    hub.publish(&orders, &delivery(3, to(&[("a", 0)])));
+    hub.publish(&orders, &delivery(9, to(&[("b", 0)])));
+    assert_eq!(
+        hub.kick(&orders, id, CloseReason::TakenOver),
+        Some(Parted { at: 9, last_sent: 3 })
+    );
+    assert_eq!(probe.closed.load(Ordering::SeqCst), 1);
+    assert_eq!(hub.disconnect(&orders, id), None);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::Uri;
 
 use crate::connection::Connection;
-use crate::wire::Link;
+use crate::wire::{Link, connect_namespace, connect_with_pid};
 
 use super::{PING_INTERVAL, PING_TIMEOUT};
 
@@ -31,6 +31,8 @@ struct Sessions {
     /// WebSocket connections of sessions that began with polling, and their wires.
     upgrades: HashMap<String, Upgrade>,
     closed: HashMap<String, Instant>,
+    /// Names of sessions that polling clients are to hear in their CONNECT, with their Socket.IO namespace.
+    names: HashMap<String, Vec<(String, String)>>,
 }
 
 /// A session on its way from polling to WebSocket.
@@ -106,10 +108,60 @@ impl Transports {
         }
     }
 
+    /// Has the CONNECT of a namespace carry the session's name, for a client that polls.
+    pub fn name_session(&self, sid: &str, namespace: &str, pid: &str) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions
+            .names
+            .entry(sid.to_owned())
+            .or_default()
+            .push((namespace.to_owned(), pid.to_owned()));
+    }
+
+    /// The names that the reply to a polling request is to carry.
+    pub fn names(&self, uri: &Uri) -> Option<Names<'_>> {
+        let sid = session_id(uri)?;
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.names.contains_key(sid).then(|| Names {
+            transports: self,
+            sid: sid.to_owned(),
+        })
+    }
+
     /// Forgets a session whose transport is gone.
     pub fn forget(&self, sid: &str) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.upgrades.remove(sid);
+        sessions.names.remove(sid);
+    }
+}
+
+/// Names of sessions for one polling client.
+pub struct Names<'t> {
+    transports: &'t Transports,
+    sid: String,
+}
+
+/// What separates packets in a polling reply (Engine.IO 4).
+const SEPARATOR: char = '\u{1e}';
+
+impl Names<'_> {
+    /// Puts the names into the CONNECT packets of a polling reply.
+    pub fn put(&self, reply: &str) -> String {
+        let mut sessions = self.transports.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(names) = sessions.names.get_mut(&self.sid) else {
+            return reply.to_owned();
+        };
+        let packets = reply.split(SEPARATOR).map(|packet| {
+            let name = connect_namespace(packet).and_then(|ns| names.iter().position(|(namespace, _)| namespace == ns));
+            name.and_then(|at| connect_with_pid(packet, &names.swap_remove(at).1))
+                .unwrap_or_else(|| packet.to_owned())
+        });
+        let reply = packets.collect::<Vec<_>>().join(&SEPARATOR.to_string());
+        if names.is_empty() {
+            sessions.names.remove(&self.sid);
+        }
+        reply
     }
 }
 
@@ -149,5 +201,20 @@ mod tests {
                     .contains("closed by the gateway")
             );
         }
+    }
+
+    #[test]
+    fn a_polling_client_hears_its_sessions_name_in_its_connect() {
+        let transports = Transports::default();
+        transports.name_session("a", "/orders", "p1");
+        assert!(transports.names(&uri("transport=polling&sid=b")).is_none());
+        let names = transports.names(&uri("transport=polling&sid=a")).unwrap();
+        assert_eq!(names.put("2\u{1e}42/orders,[\"x\"]"), "2\u{1e}42/orders,[\"x\"]");
+        let reply = names.put("40{\"sid\":\"s\"}\u{1e}40/orders,{\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]");
+        assert_eq!(
+            reply,
+            "40{\"sid\":\"s\"}\u{1e}40/orders,{\"pid\":\"p1\",\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]"
+        );
+        assert!(transports.names(&uri("transport=polling&sid=a")).is_none());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use socketioxide::socket::Socket;
 use socketioxide::{SendError as EmitError, SocketError};
 
-use crate::hub::{Client, CloseReason, Outgoing, SendError};
+use crate::hub::{Client, CloseReason, Outgoing, Pace, SendError};
 use crate::listener::transports::Transports;
 use crate::wire::{Link, LinkError, SWITCH_EVENT};
 
@@ -45,11 +45,11 @@ impl SocketClient {
 }
 
 impl Client for SocketClient {
-    fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError> {
+    fn send(&self, outgoing: &Outgoing<'_>, pace: Pace) -> Result<(), SendError> {
         match self.link()? {
             Some(link) => {
                 let namespace = self.socket.ns();
-                link.send(namespace, &outgoing.frame(namespace))
+                link.send(namespace, &outgoing.frame(namespace), pace)
                     .map_err(|error| match error {
                         LinkError::Full => SendError::Full,
                         LinkError::Closed => SendError::Gone,

@@ -28,6 +28,23 @@ pub fn text_frame(text: &str) -> Bytes {
     frame.freeze()
 }
 
+/// A CONNECT's frame with the session's name in it.
+pub(super) fn with_pid(frame: &Bytes, pid: &str) -> Option<Bytes> {
+    let body = frame.get(header(frame)?.0..)?;
+    connect_with_pid(std::str::from_utf8(body).ok()?, pid).map(|text| text_frame(&text))
+}
+
+/// `40/ns,{"sid":…}` with `"pid":…` in it; `None` for anything else.
+pub(crate) fn connect_with_pid(text: &str, pid: &str) -> Option<String> {
+    let brace = text.strip_prefix("40").and_then(|_| text.find("{\"sid\""))?;
+    Some(format!("{}{{\"pid\":\"{pid}\",{}", &text[..brace], &text[brace + 1..]))
+}
+
+/// The namespace of a CONNECT packet.
+pub(crate) fn connect_namespace(text: &str) -> Option<&str> {
+    text.strip_prefix("40").map(|rest| namespace(rest).0)
+}
+
 /// Takes a whole frame off the front, if there is one.
 pub(super) fn split_frame(bytes: &mut BytesMut) -> Option<Bytes> {
     let (header, length) = header(bytes)?;

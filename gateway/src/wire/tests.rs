@@ -45,13 +45,13 @@ async fn write(wire: &mut Wire<DuplexStream>, text: &str) {
 #[tokio::test]
 async fn deliveries_wait_for_the_connect_of_their_namespace() {
     let (mut wire, link, mut client) = ends(4096);
-    link.open("/a");
-    link.open("/");
-    link.send("/a", &text_frame("42/a,[\"early\"]")).unwrap();
-    link.send("/", &text_frame("42[\"root\"]")).unwrap();
+    link.open("/a", None);
+    link.open("/", None);
+    link.send("/a", &text_frame("42/a,[\"early\"]"), Pace::Live).unwrap();
+    link.send("/", &text_frame("42[\"root\"]"), Pace::Live).unwrap();
     write(&mut wire, "0{\"sid\":\"x\"}").await;
     write(&mut wire, "40/a,{\"sid\":\"x\"}").await;
-    link.send("/a", &text_frame("42/a,[\"late\"]")).unwrap();
+    link.send("/a", &text_frame("42/a,[\"late\"]"), Pace::Live).unwrap();
     write(&mut wire, "40{\"sid\":\"x\"}").await;
     let texts = read_texts(&mut client, 6).await;
     assert_eq!(
@@ -70,13 +70,19 @@ async fn deliveries_wait_for_the_connect_of_their_namespace() {
 #[tokio::test]
 async fn after_disconnect_or_close_nothing_is_delivered() {
     let (mut wire, link, mut client) = ends(4096);
-    link.open("/a");
+    link.open("/a", None);
     write(&mut wire, "40/a,{}").await;
     write(&mut wire, "41/a,").await;
-    assert_eq!(link.send("/a", &text_frame("42/a,[\"x\"]")), Err(LinkError::Closed));
-    link.open("/b");
+    assert_eq!(
+        link.send("/a", &text_frame("42/a,[\"x\"]"), Pace::Live),
+        Err(LinkError::Closed)
+    );
+    link.open("/b", None);
     wire.write_all(b"\x88\x00").await.unwrap();
-    assert_eq!(link.send("/b", &text_frame("42/b,[\"x\"]")), Err(LinkError::Closed));
+    assert_eq!(
+        link.send("/b", &text_frame("42/b,[\"x\"]"), Pace::Live),
+        Err(LinkError::Closed)
+    );
     wire.flush().await.unwrap();
     assert_eq!(read_texts(&mut client, 3).await, ["40/a,{}", "41/a,", ""]);
 }
@@ -84,16 +90,16 @@ async fn after_disconnect_or_close_nothing_is_delivered() {
 #[tokio::test]
 async fn nothing_is_put_between_a_binary_packet_and_its_attachments() {
     let (mut wire, link, mut client) = ends(4096);
-    link.open("/");
+    link.open("/", None);
     write(&mut wire, "40{}").await;
     write(
         &mut wire,
         "452-[\"bin\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
     )
     .await;
-    link.send("/", &text_frame("42[\"x\"]")).unwrap();
+    link.send("/", &text_frame("42[\"x\"]"), Pace::Live).unwrap();
     wire.write_all(b"\x82\x01a").await.unwrap();
-    link.send("/", &text_frame("42[\"y\"]")).unwrap();
+    link.send("/", &text_frame("42[\"y\"]"), Pace::Live).unwrap();
     wire.write_all(b"\x82\x01b").await.unwrap();
     wire.flush().await.unwrap();
     let texts = read_texts(&mut client, 6).await;
@@ -108,10 +114,10 @@ async fn a_client_that_came_over_from_polling_gets_the_rest_of_its_queue_first()
     write(&mut wire, "42/a,[\"queued 1\"]").await;
     assert!(link.is_upgraded());
     link.switch("/a");
-    link.send("/a", &text_frame("42/a,[\"direct\"]")).unwrap();
+    link.send("/a", &text_frame("42/a,[\"direct\"]"), Pace::Live).unwrap();
     write(&mut wire, "42/a,[\"queued 2\"]").await;
     write(&mut wire, "42/a,[\"aldis:switch\"]").await;
-    link.send("/a", &text_frame("42/a,[\"direct 2\"]")).unwrap();
+    link.send("/a", &text_frame("42/a,[\"direct 2\"]"), Pace::Live).unwrap();
     let texts = read_texts(&mut client, 5).await;
     assert_eq!(
         texts,
@@ -128,7 +134,7 @@ async fn a_client_that_came_over_from_polling_gets_the_rest_of_its_queue_first()
 #[tokio::test]
 async fn what_does_not_fit_into_the_socket_goes_out_once_it_does() {
     let (mut wire, link, mut client) = ends(64);
-    link.open("/");
+    link.open("/", None);
     let connected = tokio::spawn(async move {
         write(&mut wire, "40{}").await;
         wire
@@ -137,7 +143,7 @@ async fn what_does_not_fit_into_the_socket_goes_out_once_it_does() {
     let _wire = connected.await.unwrap();
     let expected: Vec<_> = (0..1_000).map(|i| format!("42[\"event\",{i}]")).collect();
     for text in &expected {
-        link.send("/", &text_frame(text)).unwrap();
+        link.send("/", &text_frame(text), Pace::Live).unwrap();
     }
     assert_eq!(read_texts(&mut client, 1_000).await, expected);
 }
@@ -145,11 +151,13 @@ async fn what_does_not_fit_into_the_socket_goes_out_once_it_does() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_full_and_the_bound_is_in_bytes() {
     let (mut wire, link, _client) = ends(64);
-    link.open("/");
+    link.open("/", None);
     tokio::spawn(async move { write(&mut wire, "40{}").await });
     let frame = text_frame(&format!("42[\"{}\"]", "x".repeat(10_000)));
-    let taken = (0..1_000).take_while(|_| link.send("/", &frame).is_ok()).count();
-    assert_eq!(link.send("/", &frame), Err(LinkError::Full));
+    let taken = (0..1_000)
+        .take_while(|_| link.send("/", &frame, Pace::Live).is_ok())
+        .count();
+    assert_eq!(link.send("/", &frame, Pace::Live), Err(LinkError::Full));
     assert!(
         (QUEUE_BYTES / frame.len() - 1..=QUEUE_BYTES / frame.len() + 1).contains(&taken),
         "{taken}"
@@ -160,16 +168,20 @@ async fn a_client_that_does_not_read_is_full_and_the_bound_is_in_bytes() {
 async fn a_client_that_takes_nothing_for_long_is_given_up() {
     let (near, _far) = duplex(8);
     let (mut wire, link) = wire_that_stalls(near, Bytes::new(), Duration::from_millis(20));
-    link.open("/");
+    link.open("/", None);
     wire.write_all(&text_frame("40{}")).await.unwrap();
-    link.send("/", &text_frame("42[\"a longer event\"]")).unwrap();
+    link.send("/", &text_frame("42[\"a longer event\"]"), Pace::Live)
+        .unwrap();
     let given_up = async {
-        while link.send("/", &text_frame("42[\"x\"]")).is_ok() {
+        while link.send("/", &text_frame("42[\"x\"]"), Pace::Live).is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), given_up).await.unwrap();
-    assert_eq!(link.send("/", &text_frame("42[\"x\"]")), Err(LinkError::Closed));
+    assert_eq!(
+        link.send("/", &text_frame("42[\"x\"]"), Pace::Live),
+        Err(LinkError::Closed)
+    );
     assert!(wire.write_all(&text_frame("2")).await.is_err());
 }
 

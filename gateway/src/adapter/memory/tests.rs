@@ -1,15 +1,22 @@
 use std::sync::{Arc, Mutex};
 
+use aldis_core::room::RoomKey;
 use aldis_core::route::{Audience, Delivery};
+use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
 use super::*;
+
+const KEEP: Keep = Keep {
+    size: 10,
+    ttl_ms: 60_000,
+};
 
 #[derive(Default)]
 struct Seen(Mutex<Vec<(String, u64, String)>>);
 
 impl Publish for Seen {
-    fn publish(&self, channel: &ChannelName, numbered: Numbered) {
+    fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>) {
         let seen = (
             channel.to_string(),
             numbered.position.seq,
@@ -42,7 +49,10 @@ fn unit(partition: i32, offset: i64, events: &[&str]) -> Unit {
 
 fn adapter() -> (MemoryAdapter<Seen>, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
-    (MemoryAdapter::new("e".into(), Arc::clone(&seen)), seen)
+    (
+        MemoryAdapter::new("e".into(), Arc::clone(&seen), Clock::default()),
+        seen,
+    )
 }
 
 #[tokio::test]
@@ -50,12 +60,13 @@ async fn a_record_that_comes_again_changes_nothing() {
     let (adapter, seen) = adapter();
     let orders = channel("orders");
     adapter
-        .append(&orders, vec![unit(0, 5, &["a", "b"]), unit(0, 6, &["c"])])
+        .append(&orders, KEEP, vec![unit(0, 5, &["a", "b"]), unit(0, 6, &["c"])])
         .await
         .unwrap();
     let again = adapter
         .append(
             &orders,
+            KEEP,
             vec![unit(0, 5, &["a", "b"]), unit(0, 6, &["c"]), unit(0, 7, &["d"])],
         )
         .await
@@ -80,9 +91,12 @@ async fn a_record_that_comes_again_changes_nothing() {
 #[tokio::test]
 async fn marks_move_over_records_that_deliver_nothing() {
     let (adapter, seen) = adapter();
-    adapter.append(&channel("orders"), vec![unit(0, 9, &[])]).await.unwrap();
+    adapter
+        .append(&channel("orders"), KEEP, vec![unit(0, 9, &[])])
+        .await
+        .unwrap();
     let late = adapter
-        .append(&channel("orders"), vec![unit(0, 8, &["late"])])
+        .append(&channel("orders"), KEEP, vec![unit(0, 8, &["late"])])
         .await
         .unwrap();
     assert_eq!(
@@ -100,7 +114,7 @@ async fn partitions_and_channels_have_marks_of_their_own() {
     let (adapter, _) = adapter();
     for (channel, partition) in [(channel("orders"), 0), (channel("orders"), 1), (channel("kitchen"), 0)] {
         let appended = adapter
-            .append(&channel, vec![unit(partition, 0, &["x"])])
+            .append(&channel, KEEP, vec![unit(partition, 0, &["x"])])
             .await
             .unwrap();
         assert_eq!(appended.deliveries, 1, "{channel} {partition}");
@@ -117,7 +131,7 @@ async fn concurrent_partitions_publish_in_the_order_of_their_numbers() {
             tokio::spawn(async move {
                 for offset in 0..500 {
                     adapter
-                        .append(&channel("orders"), vec![unit(partition, offset, &["e"])])
+                        .append(&channel("orders"), KEEP, vec![unit(partition, offset, &["e"])])
                         .await
                         .unwrap();
                 }
@@ -129,4 +143,91 @@ async fn concurrent_partitions_publish_in_the_order_of_their_numbers() {
     }
     let seqs: Vec<_> = seen.0.lock().unwrap().iter().map(|(_, seq, _)| *seq).collect();
     assert_eq!(seqs, (1..=2000).collect::<Vec<_>>());
+}
+
+fn in_room(value: &str) -> RoomKey {
+    RoomKey {
+        name: "r".into(),
+        values: [Box::from(value)].into(),
+    }
+}
+
+/// Appends one record with a delivery to each of `rooms`; seq is one more than before.
+async fn deliver<P: Publish>(adapter: &MemoryAdapter<P>, keep: Keep, offset: i64, rooms: &[&str]) {
+    let audience = Audience::Rooms(rooms.iter().map(|room| (in_room(room), 0)).collect());
+    let delivery = Delivery {
+        event: "e".into(),
+        payloads: vec!["1".into()],
+        audience,
+    };
+    let unit = Unit {
+        topic: "orders".into(),
+        partition: 0,
+        offset,
+        deliveries: vec![delivery],
+    };
+    adapter.append(&channel("orders"), keep, vec![unit]).await.unwrap();
+}
+
+async fn read<P: Publish>(adapter: &MemoryAdapter<P>, rooms: &[(&str, u64)]) -> Result<Vec<u64>, Incomplete> {
+    let everyone = rooms.iter().map(|(_, after)| *after).min().unwrap_or_default();
+    let since = Since {
+        rooms: rooms.iter().map(|(room, after)| (in_room(room), *after)).collect(),
+        everyone,
+    };
+    let missed = adapter.read(&channel("orders"), "e", &since).await?;
+    Ok(missed.0.iter().map(|numbered| numbered.position.seq).collect())
+}
+
+#[tokio::test]
+async fn what_was_missed_is_read_in_order_and_once() {
+    let (adapter, _) = adapter();
+    for (offset, rooms) in [&["a"][..], &["b"], &["a", "b"], &["c"]].into_iter().enumerate() {
+        deliver(&adapter, KEEP, offset as i64, rooms).await;
+    }
+    assert_eq!(read(&adapter, &[("a", 0), ("b", 0)]).await, Ok(vec![1, 2, 3]));
+    assert_eq!(read(&adapter, &[("a", 1), ("b", 3)]).await, Ok(vec![3]));
+    assert_eq!(read(&adapter, &[("quiet", 0)]).await, Ok(vec![]));
+    let other = adapter.read(&channel("orders"), "other", &Since::default()).await;
+    assert_eq!(other.unwrap_err(), Incomplete::Epoch);
+}
+
+#[tokio::test]
+async fn a_room_that_has_dropped_some_says_so_and_others_do_not() {
+    let (adapter, _) = adapter();
+    let keep = Keep { size: 2, ..KEEP };
+    deliver(&adapter, keep, 0, &["quiet"]).await;
+    for offset in 1..=3 {
+        deliver(&adapter, keep, offset, &["busy"]).await;
+    }
+    assert_eq!(read(&adapter, &[("busy", 1)]).await, Err(Incomplete::History));
+    assert_eq!(read(&adapter, &[("busy", 2)]).await, Ok(vec![3, 4]));
+    assert_eq!(read(&adapter, &[("quiet", 0)]).await, Ok(vec![1]));
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_dropped_and_nobody_before_it_recovers() {
+    let seen = Arc::new(Seen::default());
+    let at = |ms| MemoryAdapter {
+        clock: Clock::fixed(Millis(ms)),
+        ..MemoryAdapter::new("e".into(), Arc::clone(&seen), Clock::default())
+    };
+    let mut adapter = at(1_000);
+    deliver(&adapter, KEEP, 0, &["a"]).await;
+    adapter.clock = Clock::fixed(Millis(61_000));
+    deliver(&adapter, KEEP, 1, &["b"]).await;
+    assert_eq!(read(&adapter, &[("a", 0)]).await, Ok(vec![1]));
+    adapter.clock = Clock::fixed(Millis(61_001));
+    adapter.drop_old(&channel("orders"), KEEP);
+    assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
+    assert_eq!(read(&adapter, &[("quiet", 0)]).await, Err(Incomplete::History));
+    assert_eq!(read(&adapter, &[("a", 1), ("b", 1)]).await, Ok(vec![2]));
+}
+
+#[tokio::test]
+async fn without_history_nothing_is_kept() {
+    let (adapter, _) = adapter();
+    deliver(&adapter, Keep { size: 0, ..KEEP }, 0, &["a"]).await;
+    assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
+    assert_eq!(read(&adapter, &[("a", 1)]).await, Ok(vec![]));
 }

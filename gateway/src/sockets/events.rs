@@ -1,0 +1,116 @@
+//! What a client sends: joins, leaves and events that are answered.
+
+use std::sync::Arc;
+
+use aldis_core::membership::{Answer, ClientEvent, Denial, denial_json};
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::AckSender;
+use socketioxide::handler::{FromMessageParts, MessageHandler};
+use socketioxide::socket::Socket;
+use socketioxide_core::Value;
+
+use super::args::{RawArgs, parse_event};
+use super::{Direct, Guest, Namespace, client};
+use crate::adapter::Adapter;
+use crate::hub::{Changed, ClientId};
+use crate::sessions::{Joined, Session};
+
+/// The events of one client.
+pub(super) struct Events<A> {
+    pub(super) namespace: Namespace<A>,
+    pub(super) guest: Arc<Guest>,
+}
+
+impl<A: Adapter> MessageHandler<LocalAdapter, Direct> for Events<A> {
+    fn call(&self, socket: Arc<Socket>, mut event: Value, ack_id: Option<i64>) {
+        let id = self.namespace.client(&socket, &self.guest);
+        let args = self.answer(&socket, id, &event);
+        if let (Some(_), Ok(ack)) = (
+            ack_id,
+            AckSender::<LocalAdapter>::from_message_parts(&socket, &mut event, &ack_id),
+        ) && ack
+            .send(&RawArgs::new(&args))
+            .is_err_and(|error| client::is_full(&error))
+        {
+            self.namespace.close_slow(&socket);
+        }
+    }
+}
+
+impl<A: Adapter> Events<A> {
+    /// Does what the event asks for, and gives the arguments of the acknowledgement: every packet with an id gets one.
+    fn answer(&self, socket: &Arc<Socket>, id: ClientId, event: &Value) -> Vec<String> {
+        let namespace = &self.namespace;
+        let shared = &namespace.shared;
+        let refuse = |denial: &Denial| {
+            shared.metrics.client_event(&namespace.channel, denial.code);
+            vec![denial_json(denial)]
+        };
+        let (name, args) = match parse_event(event) {
+            Ok(event) => event,
+            Err(denial) => return refuse(&denial),
+        };
+        let Some(channel) = namespace.channel() else {
+            return refuse(&Denial {
+                code: "unknown_event",
+                message: "this channel is no longer served here".to_owned(),
+            });
+        };
+        let event = ClientEvent {
+            name: &name,
+            args: &args,
+            socket_id: socket.id.as_str(),
+        };
+        match channel.lobby.answer(&self.guest.identity, &event, shared.clock.now()) {
+            Answer::Join(membership) => {
+                let changed = shared.hub.join(&namespace.channel, id, membership.room.clone());
+                if let (Changed::Yes(position), Some(session)) = (&changed, self.session()) {
+                    let by = Some((name.clone(), args.clone()));
+                    session.joined(
+                        id,
+                        Joined {
+                            room: membership.room,
+                            by,
+                            at: position.seq,
+                        },
+                    );
+                }
+                self.changed("join", &membership.shown, &changed)
+            }
+            Answer::Leave(membership) => {
+                let changed = shared.hub.leave(&namespace.channel, id, &membership.room);
+                if let Some(session) = self.session() {
+                    session.left(id, &membership.room);
+                }
+                self.changed("leave", &membership.shown, &changed)
+            }
+            Answer::Reply { emit, ack } => {
+                shared.metrics.client_event(&namespace.channel, "reply");
+                if let Some((event, args)) = emit {
+                    namespace.emit(socket, &event, &args);
+                }
+                ack.unwrap_or_default()
+            }
+            Answer::Refuse(denial) => refuse(&denial),
+        }
+    }
+
+    fn session(&self) -> Option<&Session> {
+        self.guest.resumption.as_ref().map(|resumption| &*resumption.session)
+    }
+
+    /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
+    fn changed(&self, what: &'static str, shown: &str, changed: &Changed) -> Vec<String> {
+        self.namespace
+            .shared
+            .metrics
+            .client_event(&self.namespace.channel, what);
+        let (Changed::Yes(position) | Changed::No(position)) = changed else {
+            return vec![denial_json(&Denial {
+                code: "failed",
+                message: "the connection is closing".to_owned(),
+            })];
+        };
+        vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
+    }
+}
