@@ -15,6 +15,7 @@ use aldis_core::table::Table;
 use aldis_crds::contract::Attachment;
 use aldis_crds::names::ChannelName;
 use arc_swap::ArcSwap;
+use socketioxide::SocketIo;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::handler::{ConnectHandler, FromMessageParts, MessageHandler};
@@ -301,6 +302,16 @@ impl Events {
         };
         vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
     }
+}
+
+/// Closes a namespace, and tells its clients: deleting it alone tells them nothing.
+pub(crate) fn close_namespace(io: &SocketIo, path: &str, transports: &Transports) {
+    for socket in io.of(path).into_iter().flat_map(|namespace| namespace.sockets()) {
+        if socket.clone().disconnect().is_err() {
+            client::close(&socket, transports);
+        }
+    }
+    io.delete_ns(path);
 }
 
 /// The connection that a socket's first request came over.
