@@ -26,7 +26,7 @@ use crate::listener::{Bound, Listener};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
-use crate::sockets::{Namespace, Shared as SharedOver};
+use crate::sockets::{self, Namespace, Shared as SharedOver};
 
 /// How long clients may take for their last bytes at a stop. 5 s, well within a pod's grace period.
 pub const CLOSE_BUDGET: Duration = Duration::from_secs(5);
@@ -278,7 +278,7 @@ fn follow(
         let stays = table.at(&attachment(path)).is_some_and(|now| now.name == *channel);
         if !stays {
             tracing::info!(listener, path, channel = %channel, "namespace closed");
-            io.delete_ns(path);
+            sockets::close_namespace(io, path, transports);
         }
         stays
     });

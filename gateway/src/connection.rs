@@ -21,39 +21,44 @@ impl Connection {
 /// The bytes of a connection, until somebody ends it.
 pub struct Stream<S> {
     stream: S,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// One for whoever reads and one for whoever writes: a future wakes only the task that polled it last.
+    ended_for_reader: Ended,
+    ended_for_writer: Ended,
 }
+
+type Ended = Pin<Box<WaitForCancellationFutureOwned>>;
 
 impl<S> Stream<S> {
     /// Reads and writes `stream` until `connection` is ended.
     pub fn new(stream: S, connection: &Connection) -> Self {
         Self {
             stream,
-            ended: Box::pin(connection.0.clone().cancelled_owned()),
+            ended_for_reader: Box::pin(connection.0.clone().cancelled_owned()),
+            ended_for_writer: Box::pin(connection.0.clone().cancelled_owned()),
         }
     }
+}
 
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.ended.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "closed by the gateway",
-            )),
-            Poll::Pending => Ok(()),
-        }
+fn check(ended: &mut Ended, cx: &mut Context<'_>) -> io::Result<()> {
+    match ended.as_mut().poll(cx) {
+        Poll::Ready(()) => Err(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "closed by the gateway",
+        )),
+        Poll::Pending => Ok(()),
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
+        check(&mut self.ended_for_reader, cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
+        check(&mut self.ended_for_writer, cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -62,7 +67,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
+        check(&mut self.ended_for_writer, cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -71,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
+        check(&mut self.ended_for_writer, cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -82,21 +87,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
     #[tokio::test]
     async fn an_ended_connection_wakes_a_stuck_writer_and_a_waiting_reader() {
         let (near, _far) = duplex(16);
         let connection = Connection::default();
         let (mut reader, mut writer) = tokio::io::split(Stream::new(near, &connection));
-        let write = tokio::spawn(async move { writer.write_all(&[0; 1024]).await });
-        let read = tokio::spawn(async move { reader.read_u8().await });
+        let (mut read, mut write) = (pin!(reader.read_u8()), pin!(writer.write_all(&[0; 1024])));
+        // They are tasks of their own, each with its waker.
+        let woken = [(); 2].map(|()| Arc::new(Woken(AtomicBool::new(false))));
+        let wakers = woken.clone().map(Waker::from);
+        assert!(read.as_mut().poll(&mut Context::from_waker(&wakers[0])).is_pending());
+        assert!(write.as_mut().poll(&mut Context::from_waker(&wakers[1])).is_pending());
         connection.end();
-        for result in [write.await.unwrap().map(drop), read.await.unwrap().map(drop)] {
+        assert_eq!(woken.map(|woken| woken.0.load(Ordering::SeqCst)), [true, true]);
+        for result in [read.await.map(drop), write.await] {
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         }
     }

@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 
 use crate::adapter::{Adapter, Keep, Unit};
 use crate::consume::{Take, TakeError};
-use crate::dead_letter::{DeadLetters, Why};
+use crate::dead_letter::{DeadLetterError, DeadLetters, Why};
 use crate::metrics::RecordOutcome;
 use crate::sockets::Shared;
 
@@ -58,8 +58,8 @@ impl<A: Adapter> Pipeline<A> {
         let now = self.shared.clock.now();
         let mut batches: IndexMap<&ChannelName, ChannelBatch> = IndexMap::new();
         for record in records {
-            for (channel, source) in table.readers(&record.topic) {
-                let deliveries = match channel.process(source, record, now) {
+            for (channel, sources) in table.readers(&record.topic) {
+                let deliveries = match channel.process(sources, record, now) {
                     Ok(outcome) => self.deliveries(channel, outcome),
                     Err(rejected) => {
                         self.dead_letter(channel, record, &rejected).await?;
@@ -73,7 +73,12 @@ impl<A: Adapter> Pipeline<A> {
                     oldest: time,
                 });
                 batch.oldest = batch.oldest.min(time);
-                batch.add(record, deliveries);
+                batch.units.push(Unit {
+                    topic: Arc::clone(&record.topic),
+                    partition: record.partition,
+                    offset: record.offset,
+                    deliveries,
+                });
             }
         }
         Ok(batches.into_values().collect())
@@ -89,18 +94,24 @@ impl<A: Adapter> Pipeline<A> {
         deliveries
     }
 
+    /// To the channel's topic; where that does not take it, to the gateway's.
     async fn dead_letter(&self, channel: &Channel, record: &Record, rejected: &Rejected) -> Result<(), TakeError> {
-        let topic = channel.dead_letter_topic.as_deref().unwrap_or(&self.dead_letter_topic);
         let why = Why {
             channel: channel.name.to_string(),
             reason: rejected.reason.as_str(),
             detail: rejected.detail.clone(),
             at: rejected.at.clone(),
         };
-        self.dead_letters
-            .send(topic, record, &why)
-            .await
-            .map_err(TakeError::new)?;
+        let mut topic = channel.dead_letter_topic.as_deref().unwrap_or(&self.dead_letter_topic);
+        let mut sent = self.dead_letters.send(topic, record, &why).await;
+        if let Err(error @ DeadLetterError::Refused { .. }) = &sent
+            && topic != self.dead_letter_topic
+        {
+            tracing::warn!(channel = %channel.name, topic, %error, "the channel's dead letter topic can not be written; the gateway's is used");
+            topic = &self.dead_letter_topic;
+            sent = self.dead_letters.send(topic, record, &why).await;
+        }
+        sent.map_err(TakeError::new)?;
         tracing::warn!(
             channel = %channel.name, topic = &*record.topic, partition = record.partition, offset = record.offset,
             reason = why.reason, at = why.at, detail = why.detail, dead_letter_topic = topic,
@@ -132,21 +143,6 @@ impl<A: Adapter> Pipeline<A> {
             self.shared.metrics.delivered(name, appended.deliveries, age);
         }
         Ok(())
-    }
-}
-
-impl ChannelBatch {
-    /// A record that two sources of one channel read is one unit: one mark, all its deliveries.
-    fn add(&mut self, record: &Record, deliveries: Vec<Delivery>) {
-        match self.units.last_mut() {
-            Some(last) if last.offset == record.offset => last.deliveries.extend(deliveries),
-            _ => self.units.push(Unit {
-                topic: Arc::clone(&record.topic),
-                partition: record.partition,
-                offset: record.offset,
-                deliveries,
-            }),
-        }
     }
 }
 

@@ -20,6 +20,7 @@ use aldis_core::table::Table;
 use aldis_crds::contract::Attachment;
 use aldis_crds::names::ChannelName;
 use arc_swap::ArcSwap;
+use socketioxide::SocketIo;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::SocketRef;
 use socketioxide::handler::ConnectHandler;
@@ -338,6 +339,16 @@ impl<A: Adapter> ConnectHandler<LocalAdapter, Direct> for Namespace<A> {
             })
         })
     }
+}
+
+/// Closes a namespace, and tells its clients: deleting it alone tells them nothing.
+pub(crate) fn close_namespace(io: &SocketIo, path: &str, transports: &Transports) {
+    for socket in io.of(path).into_iter().flat_map(|namespace| namespace.sockets()) {
+        if socket.clone().disconnect().is_err() {
+            client::close(&socket, transports);
+        }
+    }
+    io.delete_ns(path);
 }
 
 /// The connection that a socket's first request came over.

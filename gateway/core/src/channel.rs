@@ -98,20 +98,21 @@ impl Channel {
         }
     }
 
-    /// decode → route: what this channel makes of a record of one of its sources, all or nothing.
+    /// decode → route: what this channel makes of a record that some of its sources (by index) read, all or nothing.
     ///
     /// # Errors
     /// Why the record must go to the dead letters of this channel.
-    pub fn process(&self, source: &Source, record: &Record, now: Millis) -> Result<Outcome, Rejected> {
-        let events = match source.decode(record)? {
-            Decoded::Events(events) => events,
-            Decoded::NotForUs => return Ok(Outcome::NotForUs),
-        };
-        let mut made = Made::default();
-        for event in &events {
-            self.routes.add(event, now, &mut made)?;
+    pub fn process(&self, sources: &[usize], record: &Record, now: Millis) -> Result<Outcome, Rejected> {
+        let mut made = None;
+        for source in sources {
+            if let Decoded::Events(events) = self.sources[*source].decode(record)? {
+                let made = made.get_or_insert_with(Made::default);
+                for event in &events {
+                    self.routes.add(event, now, made)?;
+                }
+            }
         }
-        Ok(Outcome::Deliver(made.deliveries))
+        Ok(made.map_or(Outcome::NotForUs, |made| Outcome::Deliver(made.deliveries)))
     }
 }
 

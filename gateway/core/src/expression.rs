@@ -16,6 +16,7 @@ mod compile;
 mod evaluate;
 mod functions;
 mod natives;
+mod parse;
 mod scope;
 mod value;
 

@@ -8,15 +8,14 @@ use aldis_crds::names::ChannelName;
 
 use crate::channel::Channel;
 use crate::compiler::Problem;
-use crate::decode::Source;
 use crate::expression::bounds::on_big_stack;
 
 /// All channels that are in force. Swapped whole when the configuration changes.
 #[derive(Debug, Default)]
 pub struct Table {
     channels: Vec<Arc<Channel>>,
-    /// (channel, source) by topic.
-    by_topic: HashMap<String, Vec<(usize, usize)>>,
+    /// Channels by topic, each with those of its sources that read it.
+    by_topic: HashMap<String, Vec<(usize, Vec<usize>)>>,
     by_attachment: HashMap<Attachment, usize>,
 }
 
@@ -58,9 +57,11 @@ impl Table {
         for (position, source) in channel.sources.iter().enumerate() {
             for topic in &source.topics {
                 let readers = self.by_topic.entry(topic.clone()).or_default();
-                // A topic that is listed twice is still read once.
-                if !readers.contains(&(index, position)) {
-                    readers.push((index, position));
+                match readers.last_mut() {
+                    // A topic that is listed twice is still read once.
+                    Some((last, sources)) if *last == index && sources.contains(&position) => {}
+                    Some((last, sources)) if *last == index => sources.push(position),
+                    _ => readers.push((index, vec![position])),
                 }
             }
         }
@@ -80,12 +81,12 @@ impl Table {
         self.by_topic.keys().cloned().collect()
     }
 
-    /// The channels that read a topic, each with the source that does.
-    pub fn readers<'t>(&'t self, topic: &str) -> impl Iterator<Item = (&'t Arc<Channel>, &'t Source)> + use<'t> {
+    /// The channels that read a topic, each with those of its sources that do, for [`Channel::process`].
+    pub fn readers<'t>(&'t self, topic: &str) -> impl Iterator<Item = (&'t Arc<Channel>, &'t [usize])> + use<'t> {
         let readers = self.by_topic.get(topic).map(Vec::as_slice).unwrap_or_default();
         readers
             .iter()
-            .map(|(channel, source)| (&self.channels[*channel], &self.channels[*channel].sources[*source]))
+            .map(|(channel, sources)| (&self.channels[*channel], sources.as_slice()))
     }
 
     /// The channel at a Socket.IO namespace of a listener.
@@ -96,5 +97,80 @@ impl Table {
     /// Where clients can connect.
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         self.by_attachment.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::{channel, compile};
+
+    fn table(channels: Vec<Channel>) -> Table {
+        let mut table = Table::default();
+        channels.into_iter().for_each(|channel| table.insert(channel));
+        table
+    }
+
+    fn readers(table: &Table, topic: &str) -> Vec<String> {
+        let readers = table.readers(topic);
+        readers
+            .flat_map(|(channel, sources)| sources.iter().map(|source| channel.sources[*source].name.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn each_source_reads_a_topic_once_however_often_it_lists_it() {
+        let channel = channel(json!({"sources": [
+            {"name": "a", "kafka": {"topics": ["orders", "orders", "payments"]}},
+            {"name": "b", "kafka": {"topics": ["orders"]}}]}));
+        let table = table(vec![channel]);
+        assert_eq!(readers(&table, "orders"), ["a", "b"]);
+        assert_eq!(readers(&table, "payments"), ["a"]);
+        assert_eq!(readers(&table, "other"), [""; 0]);
+        assert_eq!(table.topics().into_iter().collect::<Vec<_>>(), ["orders", "payments"]);
+    }
+
+    #[test]
+    fn the_first_channel_keeps_an_attachment() {
+        let named = |name: &str| {
+            let mut channel = compile(json!({})).unwrap();
+            channel.name.name = name.to_owned();
+            channel
+        };
+        let table = table(vec![named("first"), named("second")]);
+        let attachment = table.channels()[1].attachments[0].clone();
+        assert_eq!(table.at(&attachment).unwrap().name.name, "first");
+        assert_eq!(table.attachments().count(), 1);
+    }
+
+    #[test]
+    fn a_bad_channel_harms_no_other() {
+        let good = crate::fixtures::config(json!({}));
+        let mut bad = crate::fixtures::config(
+            json!({"routes": [{"types": ["*"], "when": "x", "emit": [{"event": "e", "everyone": true}]}]}),
+        );
+        bad.channel.name = "bad".to_owned();
+        let config = GatewayConfig {
+            version: aldis_crds::contract::CONTRACT_VERSION,
+            kafka: aldis_crds::contract::KafkaConfig {
+                bootstrap_servers: Vec::new(),
+                group_id: String::new(),
+                dead_letter_topic: String::new(),
+            },
+            listeners: Vec::new(),
+            channels: vec![bad, good],
+        };
+        let (table, problems) = Table::compile(&config, &Keys::default());
+        assert_eq!(table.channels().len(), 1);
+        assert_eq!(problems.len(), 1);
+        assert_eq!(
+            (
+                problems[0].channel.name.as_str(),
+                problems[0].problems[0].field.as_str()
+            ),
+            ("bad", "spec.routes[0].when")
+        );
     }
 }

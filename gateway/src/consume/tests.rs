@@ -8,9 +8,10 @@ mod outages;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use self::fixture::{Kafka, Replica, Taker, Verdict, topics, until};
-use super::{Limits, Marks, StartAt};
+use super::{Limits, Marks, SHUTDOWN_BUDGET, StartAt};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_a_partition_are_taken_in_order_and_committed_by_a_graceful_stop() {
@@ -25,7 +26,12 @@ async fn records_of_a_partition_are_taken_in_order_and_committed_by_a_graceful_s
         let expected: Vec<_> = (0..300).map(|n| (n, n.to_string())).collect();
         assert_eq!(taker.seen("orders", partition), expected);
     }
+    let stopped = Instant::now();
     replica.stop().await;
+    assert!(
+        stopped.elapsed() < SHUTDOWN_BUDGET,
+        "workers that have nothing in hand end at once"
+    );
     for partition in 0..3 {
         assert_eq!(kafka.committed("g", "orders", partition), Some(300));
     }

@@ -1,15 +1,15 @@
 //! From source to [`Expression`]: parse, bound, and take out what reads variables.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SourceInfo, operators};
-use cel::{Env, IdedExpr};
 use thiserror::Error;
 
-use super::bounds::{MAX_DEPTH, MAX_OPENERS, MAX_SOURCE};
 use super::evaluate::native_name;
 use super::functions::{ARITHMETIC, BOUNDED, FIRST, KNOWN};
 use super::natives::{Native, Path};
+use super::parse::parse;
 use super::scope::Step;
 use super::{Code, Expression, Tables};
 
@@ -41,36 +41,8 @@ const TYPES: [&str; 10] = [
     "type",
 ];
 
-static ENV: LazyLock<Env> = LazyLock::new(Env::stdlib);
-
 pub(super) fn compile(source: &str, names: &Names<'_>, tables: &Arc<Tables>) -> Result<Expression, CompileError> {
-    if source.len() > MAX_SOURCE {
-        let message = format!("it is longer than {MAX_SOURCE} bytes");
-        return Err(CompileError {
-            column: MAX_SOURCE + 1,
-            message,
-        });
-    }
-    if source.trim().is_empty() {
-        let message = "it is empty: write an expression".to_owned();
-        return Err(CompileError { column: 1, message });
-    }
-    if let Some((index, _)) = (source.chars().enumerate())
-        .filter(|(_, c)| matches!(c, '(' | '[' | '{' | '?'))
-        .nth(MAX_OPENERS)
-    {
-        let message = format!("it has more than {MAX_OPENERS} brackets and conditions: split it into let entries");
-        return Err(CompileError {
-            column: index + 1,
-            message,
-        });
-    }
-    let program = ENV.compile(source).map_err(|errors| parse_error(&errors))?;
-    let depth = depth(program.expression());
-    if depth > MAX_DEPTH {
-        let message = format!("it nests {depth} deep, more than {MAX_DEPTH}: split it into let entries");
-        return Err(CompileError { column: 1, message });
-    }
+    let program = parse(source)?;
     let mut rewriter = Rewriter {
         names,
         tables,
@@ -84,45 +56,6 @@ pub(super) fn compile(source: &str, names: &Names<'_>, tables: &Arc<Tables>) -> 
         source: source.into(),
         code,
     })
-}
-
-fn parse_error(errors: &cel::ParseErrors) -> CompileError {
-    let first = errors.errors.first();
-    let column = first
-        .and_then(|error| usize::try_from(error.pos.1).ok())
-        .unwrap_or(1)
-        .max(1);
-    let message = first.map_or_else(|| "it is no expression".to_owned(), |error| parser_words(&error.msg));
-    CompileError { column, message }
-}
-
-/// The parser's message without the list of all that could stand there.
-fn parser_words(message: &str) -> String {
-    let message = message.split(" expecting {").next().unwrap_or(message);
-    message.replacen("Syntax", "syntax", 1).replace("'<EOF>'", "the end")
-}
-
-/// Depth of the syntax tree.
-fn depth(expr: &IdedExpr) -> usize {
-    let deepest = |exprs: &mut dyn Iterator<Item = &IdedExpr>| exprs.map(depth).max().unwrap_or(0);
-    1 + match &expr.expr {
-        Expr::Call(call) => deepest(&mut call.args.iter().chain(call.target.as_deref())),
-        Expr::Select(select) => depth(&select.operand),
-        Expr::List(list) => deepest(&mut list.elements.iter()),
-        Expr::Map(map) => map
-            .entries
-            .iter()
-            .map(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => depth(&entry.key).max(depth(&entry.value)),
-                EntryExpr::StructField(field) => depth(&field.value),
-            })
-            .max()
-            .unwrap_or(0),
-        Expr::Comprehension(c) => {
-            deepest(&mut [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter())
-        }
-        Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => 0,
-    }
 }
 
 /// Takes natives out of a syntax tree.

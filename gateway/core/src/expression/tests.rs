@@ -203,7 +203,12 @@ fn compile_errors_say_what_and_where() {
         error("event"),
         "column 1: there is no \"event\" here; there are x, now, event.time"
     );
-    assert!(error("x ==").starts_with("column "));
+    assert_eq!(error("x =="), "column 5: syntax error: it ends too early");
+    assert_eq!(
+        error("x == 'A' B"),
+        "column 10: syntax error: extraneous input 'B' expecting <EOF>"
+    );
+    assert_eq!(error(" "), "column 1: it is empty: write an expression");
     assert!(error("frist(x, 1)").contains("there is no function frist()"));
     assert_eq!(
         error("tables.v[x]"),

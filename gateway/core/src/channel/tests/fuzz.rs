@@ -261,10 +261,7 @@ fn mended(mut spec: JsonValue) -> Option<Channel> {
                 problem.field.starts_with("spec.") && !problem.message.is_empty(),
                 "{problem}"
             );
-            let pointer = problem.field["spec".len()..]
-                .replace('.', "/")
-                .replace('[', "/")
-                .replace(']', "");
+            let pointer = problem.field["spec".len()..].replace(['.', '['], "/").replace(']', "");
             let harmless = if pointer.ends_with("/data") || pointer.contains("payload") {
                 "plain"
             } else {
@@ -313,7 +310,7 @@ fn round(seed: u64) -> (u32, u32) {
             bytes.insert(random.below(bytes.len() + 1), 0xff);
             record.value = Some(bytes.into());
         }
-        match channel.process(&channel.sources[0], &record, NOW) {
+        match channel.process(&[0], &record, NOW) {
             Ok(Outcome::Deliver(deliveries)) => {
                 check(&deliveries);
                 delivered += 1;

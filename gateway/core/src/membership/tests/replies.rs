@@ -1,0 +1,128 @@
+//! Client events that are answered, and the greeting.
+
+use serde_json::{Value as JsonValue, json};
+
+use super::*;
+
+fn reply(mut reply: JsonValue) -> Channel {
+    reply["event"] = json!("ask");
+    if reply.get("allow").is_none() {
+        reply["allow"] = json!("true");
+    }
+    channel(json!({"replies": [reply]}))
+}
+
+fn replied(spec: JsonValue, args: JsonValue) -> String {
+    told(&reply(spec), &identity(json!({"user": "u1"})), "ask", args)
+}
+
+#[test]
+fn replies_render_their_payload_and_acknowledgement() {
+    let payload =
+        json!({"now": "{now}", "you": "{identity.user}", "sent": "{args.a}", "first": "{arg}", "id": "{socket.id}"});
+    assert_eq!(
+        replied(
+            json!({"emit": {"event": "pong", "payload": payload}, "ack": {"ok": true, "a": "{args.a}"}}),
+            json!([{"a": 1.10}])
+        ),
+        r#"emit Some(("pong", ["{\"first\":{\"a\":1.1},\"id\":\"socket-1\",\"now\":\"2026-11-21T09:30:00.250Z\",\"sent\":1.1,\"you\":\"u1\"}"])) ack Some(["{\"a\":1.1,\"ok\":true}"])"#
+    );
+    assert_eq!(
+        replied(json!({"emit": {"event": "pong"}}), json!([1])),
+        r#"emit Some(("pong", ["null"])) ack None"#
+    );
+    assert_eq!(
+        replied(json!({"ack": "got {arg}"}), json!([])),
+        r#"emit None ack Some(["\"got \""])"#
+    );
+}
+
+#[test]
+fn all_arguments_come_back_as_they_came() {
+    let spec = json!({"emit": {"event": "echo", "args": "{args}"}, "ack": "{args}"});
+    assert_eq!(
+        replied(spec.clone(), json!([1, "two", {"three": [null]}])),
+        r#"emit Some(("echo", ["1", "\"two\"", "{\"three\":[null]}"])) ack Some(["1", "\"two\"", "{\"three\":[null]}"])"#
+    );
+    assert_eq!(replied(spec, json!([])), r#"emit Some(("echo", [])) ack Some([])"#);
+    assert_eq!(
+        replied(json!({"ack": ["{args}"]}), json!([1, 2])),
+        r#"emit None ack Some(["[1]"])"#,
+        "anywhere else args is the first argument"
+    );
+}
+
+#[test]
+fn a_reply_may_be_denied_or_fail() {
+    let denied = "denied: you may not send this event";
+    assert_eq!(replied(json!({"ack": 1, "allow": "false"}), json!([])), denied);
+    assert_eq!(
+        replied(json!({"ack": 1, "allow": "identity.gone == 1"}), json!([])),
+        denied
+    );
+    assert_eq!(
+        replied(json!({"ack": 1, "allow": "args.n > 1"}), json!([{"n": 1}])),
+        denied
+    );
+    assert_eq!(
+        replied(json!({"ack": "{1 / args.n}"}), json!([{"n": 0}])),
+        "failed: division by zero"
+    );
+    assert_eq!(
+        replied(
+            json!({"emit": {"event": "e", "payload": {"a": "{upper(arg)}"}}}),
+            json!([1])
+        ),
+        "failed: upper: takes a string, not a number"
+    );
+}
+
+#[test]
+fn a_client_can_not_have_itself_sent_a_reserved_event() {
+    let spec = json!({"emit": {"event": "{args.name}", "payload": 1}});
+    let named = |name: JsonValue| replied(spec.clone(), json!([{"name": name}]));
+    assert_eq!(named(json!("fine")), r#"emit Some(("fine", ["1"])) ack None"#);
+    for reserved in ["disconnect", "connect", "aldis:ready"] {
+        assert_eq!(
+            named(json!(reserved)),
+            format!("failed: the event name {reserved:?} is reserved by Socket.IO or Aldis")
+        );
+    }
+    assert_eq!(named(json!(null)), "failed: the event name is null or empty");
+    assert_eq!(
+        named(json!("x".repeat(1000))),
+        "failed: the event name is longer than 256 bytes"
+    );
+}
+
+#[test]
+fn clients_are_greeted() {
+    let greeting = |spec: JsonValue| {
+        let greeted = channel(json!({"greeting": spec}));
+        greeted
+            .lobby
+            .greeting(&identity(json!({"user": "u1"})), "socket-1", NOW)
+    };
+    let some = |event: &str, payload: &str| Some((event.to_owned(), payload.to_owned()));
+    assert_eq!(
+        greeting(
+            json!({"event": "connection:established", "payload": {"socketId": "{socket.id}", "user": "{identity.user}", "at": "{now}", "gone": "{identity.gone}"}})
+        ),
+        some(
+            "connection:established",
+            r#"{"at":"2026-11-21T09:30:00.250Z","gone":null,"socketId":"socket-1","user":"u1"}"#
+        )
+    );
+    assert_eq!(greeting(json!({"event": "hello"})), some("hello", "null"));
+    assert_eq!(
+        greeting(json!({"event": "hello {identity.user}", "payload": 1})),
+        some("hello u1", "1")
+    );
+    assert_eq!(
+        greeting(json!({"event": "{'connect'}", "payload": 1})),
+        None,
+        "a reserved name is not sent"
+    );
+    assert_eq!(greeting(json!({"event": "hello", "payload": "{1 / 0}"})), None);
+    assert_eq!(channel(json!({})).lobby.greeting(&identity(json!({})), "s", NOW), None);
+}
