@@ -62,6 +62,9 @@ pub trait Link: Send + Sync {
     /// Lets deliveries of a namespace wait until its CONNECT passes, into which `pid` is put.
     fn open(&self, namespace: &str, pid: Option<&str>);
 
+    /// Has the CONNECT of a namespace carry `pid`, if it passes here: a client that is upgrading may get it either way.
+    fn name(&self, namespace: &str, pid: &str);
+
     /// Lets deliveries of a namespace wait until the switch event of that namespace passes: for a client that has come over
     /// from polling, whose earlier deliveries are still in socketioxide's queue.
     fn switch(&self, namespace: &str);
@@ -91,6 +94,8 @@ struct State<S> {
     /// How much of that is what the client has missed: it was bounded when it was read.
     backlog: usize,
     gates: Vec<Gate>,
+    /// Session names for CONNECTs that no gate waits for, by namespace.
+    names: Vec<(String, String)>,
     /// Attachments of a binary packet that are still to come.
     attachments: usize,
     /// A Close frame has passed, or the stream has failed.
@@ -135,6 +140,7 @@ fn wire_that_stalls<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         queued: 0,
         backlog: 0,
         gates: Vec::new(),
+        names: Vec::new(),
         attachments: 0,
         closed: false,
         upgraded: false,
@@ -256,7 +262,10 @@ impl<S> State<S> {
             }
             Packet::Connect(namespace) => {
                 let at = self.gate(namespace, OpensAt::Connect);
-                let pid = at.and_then(|at| self.gates[at].pid.take());
+                let pid = match at {
+                    Some(at) => self.gates[at].pid.take(),
+                    None => self.take_name(namespace),
+                };
                 self.upgraded = true;
                 self.push(pid.and_then(|pid| with_pid(&frame, &pid)).unwrap_or(frame));
                 self.open_gate(at);
@@ -292,6 +301,11 @@ impl<S> State<S> {
         self.gates
             .iter()
             .position(|gate| gate.namespace == namespace && gate.opens_at == opens_at)
+    }
+
+    fn take_name(&mut self, namespace: &str) -> Option<String> {
+        let at = self.names.iter().position(|(known, _)| known == namespace)?;
+        Some(self.names.swap_remove(at).1)
     }
 
     fn open_gate(&mut self, at: Option<usize>) {
@@ -370,6 +384,10 @@ struct LineLink<S>(Arc<Line<S>>);
 impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
     fn open(&self, namespace: &str, pid: Option<&str>) {
         self.0.lock().set_gate(namespace, OpensAt::Connect).pid = pid.map(str::to_owned);
+    }
+
+    fn name(&self, namespace: &str, pid: &str) {
+        self.0.lock().names.push((namespace.to_owned(), pid.to_owned()));
     }
 
     fn switch(&self, namespace: &str) {

@@ -78,6 +78,9 @@ impl Transports {
             link: Arc::clone(link),
         };
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (namespace, pid) in sessions.names.get(sid).into_iter().flatten() {
+            link.name(namespace, pid);
+        }
         sessions.upgrades.insert(sid.to_owned(), upgrade);
         true
     }
@@ -108,14 +111,14 @@ impl Transports {
         }
     }
 
-    /// Has the CONNECT of a namespace carry the session's name, for a client that polls.
+    /// Has the CONNECT of a namespace carry the session's name, for a client that polls, or is about to upgrade.
     pub fn name_session(&self, sid: &str, namespace: &str, pid: &str) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions
-            .names
-            .entry(sid.to_owned())
-            .or_default()
-            .push((namespace.to_owned(), pid.to_owned()));
+        if let Some(upgrade) = sessions.upgrades.get(sid) {
+            upgrade.link.name(namespace, pid);
+        }
+        let names = sessions.names.entry(sid.to_owned()).or_default();
+        names.push((namespace.to_owned(), pid.to_owned()));
     }
 
     /// The names that the reply to a polling request is to carry.

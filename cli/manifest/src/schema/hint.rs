@@ -46,6 +46,10 @@ const PATTERNS: [(&str, &str); 13] = [
     ),
     (r"^[^ \t\r\n]+$", "must not have spaces or line breaks"),
     (
+        r"^[1-9][0-9]{0,5}[smh]$",
+        "must be a number of seconds, minutes or hours, such as 30s, 10m or 1h",
+    ),
+    (
         r"^[A-Za-z_][A-Za-z0-9_]*$",
         "must be letters, digits and '_', and not begin with a digit",
     ),
