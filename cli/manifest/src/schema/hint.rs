@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::shown;
 
 /// What a value must be to fit a pattern. The tests know that every pattern of the kinds is here.
-const PATTERNS: [(&str, &str); 13] = [
+const PATTERNS: [(&str, &str); 14] = [
     (
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         "must be lower-case letters, digits and '-', and begin and end with a letter or digit",
