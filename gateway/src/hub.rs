@@ -20,7 +20,7 @@ use outgoing::Frames;
 pub use outgoing::Outgoing;
 
 /// Deliveries that are held for a client that is being told what it has missed. 4,096: that takes milliseconds.
-const HELD: usize = 4_096;
+const MAX_HELD: usize = 4_096;
 
 /// One client of a channel, in this process.
 pub type ClientId = u64;
@@ -130,13 +130,16 @@ struct Member {
     rooms: HashSet<RoomKey>,
 }
 
+/// Deliveries that wait for a client, each with which of its payloads.
+type Held = Vec<(Arc<Numbered>, usize)>;
+
 /// A client, as its rooms see it.
 struct Link {
     client: Box<dyn Client>,
     /// Seq of the last position that it was sent. It only grows: one delivery that names several rooms goes out once.
     last_sent: AtomicU64,
     /// Deliveries that wait until the client has had what it missed; `None` once it has.
-    held: Mutex<Option<Vec<(Arc<Numbered>, usize)>>>,
+    held: Mutex<Option<Held>>,
 }
 
 /// What a join or a leave did.
@@ -386,7 +389,7 @@ impl Link {
             if held.last().is_none_or(|(last, _)| last.position != numbered.position) {
                 held.push((Arc::clone(numbered), payload));
             }
-            return (held.len() > HELD).then_some(Err(SendError::Full));
+            return (held.len() > MAX_HELD).then_some(Err(SendError::Full));
         }
         self.send(frames, payload, Pace::Live)
     }
@@ -399,7 +402,7 @@ impl Link {
         Some(self.client.send(&frames.outgoing(payload), pace))
     }
 
-    fn lock_held(&self) -> MutexGuard<'_, Option<Vec<(Arc<Numbered>, usize)>>> {
+    fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

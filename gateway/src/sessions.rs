@@ -14,6 +14,7 @@ use aldis_core::room::RoomKey;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
+use crate::adapter::Position;
 use crate::hub::{ClientId, Parted};
 
 /// Sessions of one channel that wait for their client. 100,000, some 50 MB; beyond it the one that has waited longest goes.
@@ -71,6 +72,8 @@ pub struct Session {
 struct State {
     /// Who has it; `None` before its first client is there, and once it is gone.
     client: Option<ClientId>,
+    /// Where its first client began: what counts where that has not received any position.
+    began: Option<Position>,
     joined: Vec<Joined>,
     parted: Option<(Parted, Millis)>,
 }
@@ -109,6 +112,7 @@ impl Sessions {
             method: identity.method.clone(),
             state: Mutex::new(State {
                 client: None,
+                began: None,
                 joined: Vec::new(),
                 parted: Some((Parted::default(), now)),
             }),
@@ -172,16 +176,20 @@ impl Sessions {
 }
 
 impl Session {
-    /// Gives the session to a client; what a former one still does to it counts no longer. Gives that one.
-    pub fn take(&self, client: ClientId, joined: Vec<Joined>) -> Option<ClientId> {
+    /// Gives the session to a client that begins at a place; what a former one still does to it counts no longer. Gives
+    /// that one.
+    pub fn take(&self, client: ClientId, joined: Vec<Joined>, begin: &Position) -> Option<ClientId> {
         let mut state = self.lock();
-        let former = state.client;
-        *state = State {
-            client: Some(client),
-            joined,
-            parted: None,
-        };
+        let former = state.client.replace(client);
+        state.began.get_or_insert_with(|| begin.clone());
+        state.joined = joined;
+        state.parted = None;
         former
+    }
+
+    /// Where its first client began.
+    pub fn began(&self) -> Option<Position> {
+        self.lock().began.clone()
     }
 
     /// The client that has it now, if one has.

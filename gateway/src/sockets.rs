@@ -208,12 +208,12 @@ impl<A: Adapter> Namespace<A> {
         let hub = &self.shared.hub;
         let joined = self.join_rooms(channel, guest, id);
         if let Some(resumption) = &guest.resumption {
-            let former = resumption.session.take(id, joined);
+            let begin = resumption.begin().unwrap_or(position);
+            let former = resumption.session.take(id, joined, &begin);
             if let Some(former) = former.filter(|former| *former != id) {
                 hub.kick(&self.channel, former, CloseReason::TakenOver);
             }
             self.shared.metrics.session(&self.channel, resumption.outcome());
-            let begin = resumption.begin().unwrap_or(position);
             hub.announce(&self.channel, id, READY_EVENT, resumption.info(channel).into(), begin);
         }
         let greeting = channel

@@ -147,7 +147,7 @@ fn a_client_that_is_full_is_closed_and_gets_nothing_more() {
     };
     let quick = Probe::default();
     for probe in [&slow, &quick] {
-        let id = connect(&hub, &orders, &probe);
+        let id = connect(&hub, &orders, probe);
         hub.join(&orders, id, room("a"));
     }
     for seq in 1..=3 {

@@ -26,6 +26,13 @@ fn joined(value: &str, at: u64) -> Joined {
     }
 }
 
+fn begin() -> Position {
+    Position {
+        epoch: "e".into(),
+        seq: 4,
+    }
+}
+
 const PARTED: Parted = Parted { at: 7, last_sent: 5 };
 
 #[test]
@@ -57,8 +64,8 @@ fn a_session_is_found_by_its_pid_and_its_identity_only() {
 fn a_former_client_changes_nothing_once_another_has_taken_over() {
     let sessions = Sessions::default();
     let session = sessions.begin(&channel(), &identity("ann"), Millis(0));
-    session.take(1, vec![joined("a", 0)]);
-    session.take(2, vec![joined("a", 0)]);
+    session.take(1, vec![joined("a", 0)], &begin());
+    session.take(2, vec![joined("a", 0)], &begin());
     session.joined(1, joined("b", 3));
     session.left(1, &joined("a", 0).room);
     session.parted(1, PARTED, Millis(0));
@@ -76,11 +83,11 @@ fn a_former_client_changes_nothing_once_another_has_taken_over() {
 fn sessions_that_wait_too_long_end_and_those_in_use_do_not() {
     let sessions = Sessions::default();
     let gone = sessions.begin(&channel(), &identity("ann"), Millis(0));
-    gone.take(1, Vec::new());
+    gone.take(1, Vec::new(), &begin());
     gone.parted(1, PARTED, Millis(1_000));
     sessions
         .begin(&channel(), &identity("bob"), Millis(0))
-        .take(2, Vec::new());
+        .take(2, Vec::new(), &begin());
     sessions.drop_old(&channel(), 500, Millis(1_500));
     assert_eq!(sessions.count(&channel()), 2);
     sessions.drop_old(&channel(), 500, Millis(1_501));

@@ -87,7 +87,8 @@ pub(super) async fn resume<A: Adapter>(
         shared.sessions.end(&channel.name, pid);
         fresh(rooms.clone(), denied.clone(), State::NotRecovered { reason })
     };
-    let Some(offset) = &offer.offset else {
+    // A client that has not received any position yet has had nothing since it began.
+    let Some(offset) = offer.offset.clone().or_else(|| session.began()) else {
         return not_recovered("offset");
     };
     let after = reached(offset.seq, parted);
@@ -103,10 +104,7 @@ pub(super) async fn resume<A: Adapter>(
         Err(Incomplete::History) => not_recovered("history"),
         Ok(missed) if missed.0.len() > BACKLOG_DELIVERIES || missed.bytes() > BACKLOG_BYTES => not_recovered("backlog"),
         Ok(_) => {
-            let begin = Position {
-                seq: after,
-                ..offset.clone()
-            };
+            let begin = Position { seq: after, ..offset };
             Resumption {
                 session,
                 rooms,
