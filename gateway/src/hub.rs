@@ -365,9 +365,13 @@ impl Clients {
         for room in &member.rooms {
             self.remove_from_room(room, id);
         }
-        let parted = Parted {
-            at: self.position.seq,
-            last_sent: member.link.last_sent.load(Ordering::Relaxed),
+        // A client that goes before it has had what it missed has not come as far as this channel.
+        let parted = match *member.link.lock_held() {
+            Some(_) => Parted::UNKNOWN,
+            None => Parted {
+                at: self.position.seq,
+                last_sent: member.link.last_sent.load(Ordering::Relaxed),
+            },
         };
         Some((member, parted))
     }

@@ -55,6 +55,19 @@ pub struct Wire<S> {
     line: Arc<Line<S>>,
     /// Bytes that came with the upgrade request.
     prefix: Bytes,
+    /// Dropped when socketioxide lets go of the stream.
+    _kept: Option<Box<dyn Send + Sync>>,
+}
+
+impl<S> Wire<S> {
+    /// Drops `value` when socketioxide lets go of the stream.
+    #[must_use]
+    pub fn keeping(self, value: Box<dyn Send + Sync>) -> Self {
+        Self {
+            _kept: Some(value),
+            ..self
+        }
+    }
 }
 
 /// The hub's end.
@@ -155,6 +168,7 @@ fn wire_that_stalls<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Wire {
             line: Arc::clone(&line),
             prefix,
+            _kept: None,
         },
         Arc::new(LineLink(line)),
     )
@@ -188,11 +202,11 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
             let drained = std::future::poll_fn(|cx| self.lock().poll_write_queue(cx));
             let done = tokio::time::timeout(self.stall, drained).await;
             let mut state = self.lock();
-            let stalled = done.is_err() && state.queued >= before;
-            if stalled {
+            if done.is_err() && state.queued >= before {
                 state.fail();
             }
-            if done.is_ok() || stalled {
+            // Something may have come after the last write, and was left to this task.
+            if state.queue.is_empty() {
                 state.draining = false;
                 if let Some(waker) = state.flushing.take() {
                     waker.wake();

@@ -25,4 +25,7 @@ mod metrics;
 mod node;
 
 #[cfg(test)]
+mod proxy;
+
+#[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod logs;
 mod metrics;
 mod order;
 mod outages;
+mod recovery;
 mod reload;
 mod restarts;
 mod slow_client;

@@ -251,3 +251,12 @@ fn a_client_that_goes_tells_how_far_it_had_come() {
     assert_eq!(probe.closed.load(Ordering::SeqCst), 1);
     assert_eq!(hub.disconnect(&orders, id), None);
 }
+
+#[test]
+fn a_client_that_goes_before_it_has_had_what_it_missed_has_not_come_that_far() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let (id, _) = hub.connect(&orders, Box::new(probe));
+    hub.publish(&orders, &delivery(3, Audience::Everyone));
+    assert_eq!(hub.disconnect(&orders, id), Some(Parted::UNKNOWN));
+}

@@ -70,9 +70,9 @@ impl Transports {
         }
     }
 
-    /// Remembers the wire of a session that upgrades; gives false for a request that begins a session.
-    pub fn upgrades(&self, uri: &Uri, connection: &Connection, link: &Arc<dyn Link>) -> bool {
-        let Some(sid) = session_id(uri) else { return false };
+    /// Remembers the wire of a session that upgrades, and gives its id; `None` for a request that begins a session.
+    pub fn upgrades(&self, uri: &Uri, connection: &Connection, link: &Arc<dyn Link>) -> Option<String> {
+        let sid = session_id(uri)?;
         let upgrade = Upgrade {
             connection: connection.clone(),
             link: Arc::clone(link),
@@ -82,7 +82,7 @@ impl Transports {
             link.name(namespace, pid);
         }
         sessions.upgrades.insert(sid.to_owned(), upgrade);
-        true
+        Some(sid.to_owned())
     }
 
     /// The wire of a session that has upgraded.
@@ -191,8 +191,13 @@ mod tests {
         let transports = Transports::default();
         let (first, upgraded) = (Connection::default(), Connection::default());
         let (_wire, link) = crate::wire::wire(tokio::io::duplex(8).0, bytes::Bytes::new());
-        assert!(transports.upgrades(&uri("transport=websocket&sid=a"), &upgraded, &link));
-        assert!(!transports.upgrades(&uri("transport=websocket"), &upgraded, &link));
+        assert_eq!(
+            transports
+                .upgrades(&uri("transport=websocket&sid=a"), &upgraded, &link)
+                .as_deref(),
+            Some("a")
+        );
+        assert_eq!(transports.upgrades(&uri("transport=websocket"), &upgraded, &link), None);
         transports.close("a", Some(&first));
         for connection in [&first, &upgraded] {
             let mut stream = crate::connection::Stream::new(tokio::io::empty(), connection);

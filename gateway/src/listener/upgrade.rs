@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::transports::{Transports, WireLink};
 use super::{ClientWire, Serve};
 use crate::connection::{Connection, Stream};
-use crate::wire::wire;
+use crate::wire::{Link, wire};
 
 /// What answers the key of a WebSocket upgrade of Engine.IO 4 (RFC 6455, 4.2.2); `None` for any other request, which
 /// socketioxide answers.
@@ -73,13 +73,30 @@ pub(super) async fn take_over<B: 'static>(
         tracing::error!("an upgraded connection is none of ours; this is a mistake in the gateway");
         return;
     };
-    let (wire, link) = wire(parts.io.into_inner(), parts.read_buf);
+    let (mut wire, link) = wire(parts.io.into_inner(), parts.read_buf);
     let mut request = request.map(drop);
-    if !transports.upgrades(request.uri(), &connection, &link) {
-        request.extensions_mut().insert(WireLink(link));
+    match transports.upgrades(request.uri(), &connection, &link) {
+        Some(sid) => wire = wire.keeping(Box::new(Upgrading { sid, link, transports })),
+        None => drop(request.extensions_mut().insert(WireLink(link))),
     }
     request.extensions_mut().insert(connection);
     if let Err(error) = Service::<(ClientWire, Request<()>)>::call(&service, (wire, request)).await {
         tracing::debug!(%error, "a WebSocket was no Engine.IO session");
+    }
+}
+
+/// A session on its way from polling to WebSocket. Where the way breaks off, socketioxide would go on answering its polls
+/// with nothing until a heartbeat is missed: the session is closed instead, and the client begins anew.
+struct Upgrading {
+    sid: String,
+    link: Arc<dyn Link>,
+    transports: Arc<Transports>,
+}
+
+impl Drop for Upgrading {
+    fn drop(&mut self) {
+        if !self.link.is_upgraded() {
+            self.transports.close(&self.sid, None);
+        }
     }
 }

@@ -1,0 +1,128 @@
+//! A TCP proxy before a gateway, which cuts connections in the ways in which networks do.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    /// Both sides see an orderly end.
+    Fin,
+    /// Both sides see a reset.
+    Reset,
+    /// Nothing passes any more, then a reset: what was on its way is lost.
+    Stall,
+    /// Half of what the gateway sends next passes, then a reset.
+    MidFrame,
+}
+
+impl Cut {
+    pub(crate) const ALL: [Cut; 4] = [Cut::Fin, Cut::Reset, Cut::Stall, Cut::MidFrame];
+}
+
+/// How long a stalled connection stalls: longer than events take, shorter than heartbeats.
+const STALL: std::time::Duration = std::time::Duration::from_millis(150);
+
+/// A proxy. Its connections end with it.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    connections: Connections,
+    task: tokio::task::JoinHandle<()>,
+}
+
+type Connections = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Cut>>>>;
+
+impl Proxy {
+    /// Listens on a free port, before `gateway` (`host:port`).
+    pub(crate) async fn before(gateway: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::default();
+        let task = tokio::spawn(accept(listener, gateway.to_owned(), Arc::clone(&connections)));
+        Self {
+            address,
+            connections,
+            task,
+        }
+    }
+
+    /// Cuts the `nth` of the open connections, counted round; gives whether there was one.
+    pub(crate) fn cut(&self, nth: usize, how: Cut) -> bool {
+        let mut connections = self.connections.lock().unwrap();
+        let Some(number) = connections.keys().nth(nth % connections.len().max(1)).copied() else {
+            return false;
+        };
+        connections
+            .remove(&number)
+            .is_some_and(|connection| connection.send(how).is_ok())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, gateway: String, connections: Connections) {
+    let next = AtomicU64::new(0);
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            return;
+        };
+        let Ok(server) = TcpStream::connect(&gateway).await else {
+            continue;
+        };
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let (sender, cut) = oneshot::channel();
+        connections.lock().unwrap().insert(number, sender);
+        let connections = Arc::clone(&connections);
+        tokio::spawn(async move {
+            carry(client, server, cut).await;
+            connections.lock().unwrap().remove(&number);
+        });
+    }
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, mut cut: oneshot::Receiver<Cut>) {
+    client.set_nodelay(true).ok();
+    server.set_nodelay(true).ok();
+    let how = tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+        how = &mut cut => how,
+    };
+    match how {
+        // The proxy itself is gone.
+        Err(_) => {}
+        Ok(Cut::Fin) => {
+            client.shutdown().await.ok();
+            server.shutdown().await.ok();
+        }
+        Ok(Cut::Reset) => reset(&client, &server),
+        Ok(Cut::Stall) => {
+            tokio::time::sleep(STALL).await;
+            reset(&client, &server);
+        }
+        Ok(Cut::MidFrame) => {
+            let mut next = [0; 4096];
+            if let Ok(Ok(length)) = tokio::time::timeout(STALL, server.read(&mut next)).await {
+                client.write_all(&next[..length / 2]).await.ok();
+                client.flush().await.ok();
+            }
+            reset(&client, &server);
+        }
+    }
+}
+
+/// Closing with a zero linger sends a reset.
+fn reset(client: &TcpStream, server: &TcpStream) {
+    for stream in [client, server] {
+        stream.set_zero_linger().ok();
+    }
+}

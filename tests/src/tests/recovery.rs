@@ -1,0 +1,149 @@
+//! A client that loses its connection misses nothing and sees nothing twice; or it is told so.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::deadline::within;
+use crate::gateway::Gateway;
+use crate::manifests::Manifests;
+use crate::node::node;
+use crate::proxy::{Cut, Proxy};
+use crate::records::Producer;
+
+/// Records that flow while clients are cut off.
+const RECORDS: u64 = 1_500;
+/// How long the clients may take. One that is cut off while it pauses polling in order to upgrade waits for its own
+/// heartbeat to fail, 45 s, whatever a server does.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Clients of each kind.
+const CLIENTS: usize = 4;
+
+/// A channel press/news on `/news` whose rooms keep much.
+fn manifests(history: &str) -> Manifests {
+    let manifests = Manifests::gateway();
+    manifests.write(
+        "news.yaml",
+        &format!(
+            "apiVersion: aldis.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: news, namespace: press}}
+spec:
+  parentRefs: [{{name: shared}}]
+  paths: [/news]
+  authentication: {{anonymous: {{}}}}
+  sources: [{{name: news, kafka: {{topics: [{topic}]}}, type: news}}]
+  rooms: [{{name: room, key: \"room:{{room}}\", join: {{event: join, with: {{room: args.room}}}}, allow: \"true\"}}]
+  routes:
+  - types: [news]
+    emit: [{{event: news, payload: {{number: \"{{event.data.n}}\"}}, to: [{{room: room, with: {{room: event.data.room}}}}]}}]
+  history: {history}
+",
+            topic = manifests.topic
+        ),
+    );
+    manifests
+}
+
+fn record(n: u64) -> Value {
+    // Every second record is of a room that nobody is in: positions then have holes, as they have in life.
+    json!({"n": n, "room": if n.is_multiple_of(2) { "a" } else { "b" }})
+}
+
+/// Runs clients of one library over one transport through a proxy that cuts them, and gives what they have seen.
+async fn cut_off(library: &str, options: Value) -> Vec<Value> {
+    let manifests = manifests("{size: 10000, ttl: 10m}");
+    let gateway = Gateway::start(&manifests.path(), None).await;
+    let url = gateway.url("/news");
+    let address = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    let proxy = Proxy::before(&address).await;
+    let job = json!({
+        "library": library, "url": format!("http://{}/news", proxy.address), "options": options,
+        "clients": CLIENTS, "join": {"room": "a"}, "last": RECORDS,
+    });
+    let mut child = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let joined = within("all clients have joined", lines.next_line()).await.unwrap();
+    assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+
+    let producer = Producer::to(gateway.broker());
+    let mut cuts = 0;
+    for n in 1..=RECORDS {
+        producer.json(&manifests.topic, 0, &record(n)).await;
+        if n % 10 == 0 && n < RECORDS - 50 {
+            let nth = (n / 10) as usize;
+            cuts += usize::from(proxy.cut(nth * 7, Cut::ALL[nth % Cut::ALL.len()]));
+        }
+    }
+    let seen = tokio::time::timeout(PATIENCE, lines.next_line())
+        .await
+        .expect("the clients tell what they have seen")
+        .unwrap();
+    let seen: Value = serde_json::from_str(&seen.expect("the clients tell what they have seen")).unwrap();
+    println!("{library} {options}: {cuts} cuts");
+    assert!(cuts > 20, "only {cuts} cuts");
+    seen["clients"].as_array().unwrap().clone()
+}
+
+async fn nothing_is_missed(library: &str, options: Value) {
+    for client in cut_off(library, options).await {
+        let numbers: Vec<_> = client["numbers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.as_u64().unwrap())
+            .collect();
+        let expected: Vec<_> = (1..=RECORDS).filter(|n| n.is_multiple_of(2)).collect();
+        let lost: Vec<_> = expected.iter().filter(|n| !numbers.contains(n)).collect();
+        assert!(
+            lost.is_empty(),
+            "{} connects, not recovered {}, at last {}, lost {lost:?}",
+            client["connects"],
+            client["notRecovered"],
+            client["last"]
+        );
+        assert_eq!(numbers, expected, "something came twice or out of order");
+        let seqs: Vec<_> = client["seqs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|seq| seq.as_u64().unwrap())
+            .collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+        assert_eq!(client["notRecovered"], json!([]));
+        assert_eq!(client["beforeReady"], 0, "events came before aldis:ready");
+        let (connects, recovered) = (
+            client["connects"].as_u64().unwrap(),
+            client["recovered"].as_u64().unwrap(),
+        );
+        assert!(connects > 3, "the client was cut off only {connects} times");
+        println!("  {connects} connects, {recovered} recovered");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_over_websocket_that_is_cut_off_gets_each_delivery_once() {
+    nothing_is_missed("4.8", json!({"transports": ["websocket"]})).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_polls_and_is_cut_off_gets_each_delivery_once() {
+    nothing_is_missed("4.8", json!({"transports": ["polling"]})).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_upgrades_and_is_cut_off_gets_each_delivery_once() {
+    nothing_is_missed("4.8", json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_client_that_upgrades_and_is_cut_off_gets_each_delivery_once() {
+    nothing_is_missed("4.7", json!({})).await;
+}
