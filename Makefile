@@ -15,8 +15,7 @@ export PATH := $(ALDIS_CACHE)/tools/bin:$(PATH)
 
 # The directory of manifests that `make dev` runs.
 DIR ?= examples/bistro
-# What `make bench` runs, and what it is told.
-BENCH ?= cargo run --locked --profile bench --bin aldis-bench --
+# What `make bench` is told: a scenario and options, see docs/benchmarks.md.
 BENCH_ARGS ?=
 
 CRDS := notificationgateways notificationchannels
@@ -47,7 +46,7 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) deny $(DENY) bans licenses sources
 	@$(STAGE) structure $(MAKE) --no-print-directory structure
 	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
-	@$(STAGE) tests cargo nextest run --locked --workspace
+	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
 
 .PHONY: structure
 structure: ## check sizes, purity, dead files and dependencies between crates (takes a second)
@@ -56,8 +55,9 @@ structure: ## check sizes, purity, dead files and dependencies between crates (t
 
 .PHONY: bench
 bench: ## measure the gateway, optimised (BENCH_ARGS=... is passed on)
-	@scripts/setup.sh apt node kafka
-	@$(BENCH) $(BENCH_ARGS)
+	@scripts/setup.sh apt kafka
+	@cargo build --locked --profile bench --bin aldis --bin aldis-bench
+	@cargo run --quiet --locked --profile bench --bin aldis-bench -- $(BENCH_ARGS)
 
 .PHONY: audit
 audit: ## check the dependencies against the list of known vulnerabilities (needs the network)

@@ -22,7 +22,8 @@ fi
 mkdir -p "$data"
 data=$(cd "$data" && pwd)
 # Next to what one broker requires (replication of 1), the settings keep tests quick and small: no wait before a group's
-# first assignment, one partition for each internal topic, and a log cleaner that does not claim 128 MB.
+# first assignment, one partition for each internal topic, a log cleaner that does not claim 128 MB, and a short session with
+# the controller, whose end a broker that crashed has to wait for when it starts again.
 cat >"$data/server.properties" <<P
 process.roles=broker,controller
 node.id=1
@@ -34,6 +35,8 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs=$data/log
 num.partitions=4
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1

@@ -5,9 +5,20 @@ use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
-/// Environment variable with the filter: a level (`debug`), or `target=level` pairs (`warn,aldis_gateway=debug`).
+/// Environment variable with the filter: a level (`debug`), which is that of [`OWN`], or `target=level` pairs
+/// (`warn,aldis_gateway=debug`). Of the libraries below debug shows what clients send, their tokens too: only by name.
 pub const FILTER_ENV: &str = "ALDIS_LOG";
+
+/// Targets that never show a secret, a token or the id of a socket.
+const OWN: [&str; 5] = [
+    "aldis_gateway",
+    "aldis_core",
+    "aldis_operator",
+    "aldis_cli",
+    "librdkafka",
+];
 
 /// What is logged where the environment says nothing: what the gateway does, and what goes wrong elsewhere.
 const DEFAULT_FILTER: &str = "warn,aldis_gateway=info,aldis_cli=info";
@@ -42,9 +53,15 @@ pub fn init(format: Format) {
 fn filter(given: Option<&str>) -> String {
     match given.map(str::trim) {
         None | Some("") => DEFAULT_FILTER.to_owned(),
-        Some("log") => "info".to_owned(),
-        Some(filter) => filter.to_owned(),
+        Some("log") => of_our_own(LevelFilter::INFO),
+        Some(filter) => filter.parse().map_or_else(|_| filter.to_owned(), of_our_own),
     }
+}
+
+fn of_our_own(level: LevelFilter) -> String {
+    let others = level.min(LevelFilter::WARN).to_string();
+    OWN.iter()
+        .fold(others, |filter, target| format!("{filter},{target}={level}"))
 }
 
 #[cfg(test)]
@@ -55,7 +72,10 @@ mod tests {
     fn the_filter_has_a_default_and_an_alias() {
         assert_eq!(filter(None), DEFAULT_FILTER);
         assert_eq!(filter(Some(" ")), DEFAULT_FILTER);
-        assert_eq!(filter(Some("log")), "info");
-        assert_eq!(filter(Some("debug")), "debug");
+        assert_eq!(filter(Some("log")), filter(Some("info")));
+        let debug = "warn,aldis_gateway=debug,aldis_core=debug,aldis_operator=debug,aldis_cli=debug,librdkafka=debug";
+        assert_eq!(filter(Some("debug")), debug);
+        assert!(filter(Some("off")).starts_with("off,aldis_gateway=off,"));
+        assert_eq!(filter(Some("warn,socketioxide=trace")), "warn,socketioxide=trace");
     }
 }

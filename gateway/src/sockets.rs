@@ -256,6 +256,8 @@ impl<A: Adapter> Namespace<A> {
             .collect();
         let auto = auto.into_iter().map(|room| (Joined { room, by: None, at: 0 }, false));
         for (room, keeps_place) in former.into_iter().map(|room| (room, recovered)).chain(auto) {
+            let shown = channel.lobby.shown(&room.room);
+            tracing::debug!(channel = %self.channel, client = id, room = shown, "client is in a room from the beginning");
             if let Changed::Yes(position) | Changed::No(position) =
                 self.shared.hub.join(&self.channel, id, room.room.clone())
             {

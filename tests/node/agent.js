@@ -5,7 +5,8 @@
 //   {do: "emit", client, event, args, ack}                            with ack (a number) an acknowledgement is told
 //   {do: "disconnect", client}
 //
-//   {client, on: "connect", id, engine, transport}      engine: id of the connection, which namespaces may share
+//   {client, on: "open", transport}                     the connection is there, by this transport
+//   {client, on: "connect", id, engine}                 engine: id of the connection, which namespaces may share
 //   {client, on: "upgrade", transport}
 //   {client, on: "connect_error", message, data, active}
 //   {client, on: "disconnect", reason, active}          active: the client will try again by itself
@@ -29,12 +30,14 @@ const commands = {
     sockets.set(client, socket);
     const manager = socket.io;
     const upgraded = () => tell({ client, on: "upgrade", transport: manager.engine.transport.name });
-    const follow = () => manager.engine.on("upgrade", upgraded);
+    const follow = () => {
+      tell({ client, on: "open", transport: manager.engine.transport.name });
+      manager.engine.on("upgrade", upgraded);
+    };
     manager.on("open", follow);
-    if (manager.engine) follow();
+    if (manager.engine.readyState === "open") follow();
     socket.on("connect", () => {
-      const { id, transport } = manager.engine;
-      tell({ client, on: "connect", id: socket.id, engine: id, transport: transport.name });
+      tell({ client, on: "connect", id: socket.id, engine: manager.engine.id });
     });
     socket.on("connect_error", ({ message, data }) => {
       tell({ client, on: "connect_error", message, data, active: socket.active });

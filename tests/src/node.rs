@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
-use crate::deadline::within;
+use crate::deadline::DEADLINE;
 use crate::kafka::repository;
 
 /// A Node process with any number of clients. Ended with this value.
@@ -41,7 +41,10 @@ pub(crate) struct Seen {
     /// Reasons, and whether the client tries again by itself.
     pub(crate) disconnects: Vec<(String, bool)>,
     pub(crate) events: Vec<Event>,
-    pub(crate) upgraded: bool,
+    /// What `aldis:ready` told, for each connection.
+    pub(crate) ready: Vec<Value>,
+    /// The transport that it began with, and the one that it went over to.
+    pub(crate) transports: Vec<String>,
     acks: BTreeMap<u64, Vec<Value>>,
 }
 
@@ -52,7 +55,6 @@ pub(crate) struct Connected {
     pub(crate) id: String,
     /// Id of the connection below it.
     pub(crate) engine: String,
-    pub(crate) transport: String,
 }
 
 /// An event that was received.
@@ -186,11 +188,12 @@ impl Seen {
             "connect" => self.connects.push(Connected {
                 id: text("id"),
                 engine: text("engine"),
-                transport: text("transport"),
             }),
-            "upgrade" => self.upgraded = text("transport") == "websocket",
+            "open" | "upgrade" => self.transports.push(text("transport")),
             "connect_error" => self.connect_errors.push(said.take()),
             "disconnect" => self.disconnects.push((text("reason"), said["active"] == true)),
+            // The gateway's own word, which comes with every connection: not what tests count.
+            "event" if said["name"] == "aldis:ready" => self.ready.push(said["args"][0].clone()),
             "event" => self.events.push(Event {
                 name: text("name"),
                 args: args(),
@@ -217,24 +220,27 @@ impl Client {
         self.seen.borrow().connects.last().expect("it is connected").clone()
     }
 
-    /// Waits until what it has seen is such.
+    /// Waits until what it has seen is such; gives that.
     pub(crate) async fn until(&self, what: &str, such: impl FnMut(&Seen) -> bool) -> Seen {
+        self.wait(what, such).await;
+        self.seen()
+    }
+
+    /// Waits until what it has seen is such.
+    pub(crate) async fn wait(&self, what: &str, such: impl FnMut(&Seen) -> bool) {
         let mut seen = self.seen.clone();
-        match tokio::time::timeout(crate::deadline::DEADLINE, seen.wait_for(such)).await {
-            Ok(seen) => seen.expect("the agent lives").clone(),
-            Err(_) => {
-                let Seen {
-                    events,
-                    disconnects,
-                    connect_errors,
-                    ..
-                } = self.seen();
-                let last: Vec<_> = events.iter().rev().take(5).collect();
-                panic!(
-                    "not {what}: {} events, the last {last:?}; {disconnects:?}; {connect_errors:?}",
-                    events.len()
-                )
-            }
+        if tokio::time::timeout(DEADLINE, seen.wait_for(such)).await.is_err() {
+            let Seen {
+                events,
+                disconnects,
+                connect_errors,
+                ..
+            } = self.seen();
+            let last: Vec<_> = events.iter().rev().take(5).collect();
+            panic!(
+                "not within {DEADLINE:?}: {what}: {} events, the last {last:?}; {disconnects:?}; {connect_errors:?}",
+                events.len()
+            )
         }
     }
 
@@ -290,13 +296,4 @@ impl Client {
             .disconnects[0]
             .clone()
     }
-}
-
-/// Waits for a Node program's end; gives what it printed.
-pub(crate) async fn printed(mut child: Child, what: &str) -> String {
-    drop(child.stdin.take());
-    let output = within(what, child.wait_with_output()).await.unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{what}: {}: {text}", output.status);
-    text
 }

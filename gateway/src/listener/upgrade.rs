@@ -73,7 +73,9 @@ pub(super) async fn take_over<B: 'static>(
         tracing::error!("an upgraded connection is none of ours; this is a mistake in the gateway");
         return;
     };
-    let (mut wire, link) = wire(parts.io.into_inner(), parts.read_buf);
+    // A copy, mostly of nothing: the buffer itself has 8 KiB, which even an empty part of it would keep for as long as the
+    // client is there.
+    let (mut wire, link) = wire(parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf));
     let mut request = request.map(drop);
     match transports.upgrades(request.uri(), &connection, &link) {
         Some(sid) => wire = wire.keeping(Box::new(Upgrading { sid, link, transports })),

@@ -75,14 +75,14 @@ impl<A: Adapter> Events<A> {
                         },
                     );
                 }
-                self.changed("join", &membership.shown, &changed)
+                self.changed(id, "join", &membership.shown, &changed)
             }
             Answer::Leave(membership) => {
                 let changed = shared.hub.leave(&namespace.channel, id, &membership.room);
                 if let Some(session) = self.session() {
                     session.left(id, &membership.room);
                 }
-                self.changed("leave", &membership.shown, &changed)
+                self.changed(id, "leave", &membership.shown, &changed)
             }
             Answer::Reply { emit, ack } => {
                 shared.metrics.client_event(&namespace.channel, "reply");
@@ -100,7 +100,8 @@ impl<A: Adapter> Events<A> {
     }
 
     /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
-    fn changed(&self, what: &'static str, shown: &str, changed: &Changed) -> Vec<String> {
+    fn changed(&self, id: ClientId, what: &'static str, shown: &str, changed: &Changed) -> Vec<String> {
+        tracing::debug!(channel = %self.namespace.channel, client = id, room = shown, what, "client changed its rooms");
         self.namespace
             .shared
             .metrics

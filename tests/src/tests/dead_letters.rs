@@ -47,7 +47,7 @@ async fn bad_records_go_to_the_declared_topic_with_the_reason_and_the_others_go_
 
     let letters = read(&kafka.address(), &declared, 3).await;
     let expected = [
-        (not_json, "not_json", "{\"event_type\": oops", "sources[0]"),
+        (not_json, "not_json", "{\"event_type\": oops", "value"),
         (required, "required_field", no_field.as_str(), "require"),
         (room, "room_unrenderable", bad_room.as_str(), "routes[1].emit[0].to[0]"),
     ];

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use aldis_cli::declared::{Declared, Elsewhere};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -11,7 +12,8 @@ use crate::deadline::within;
 use crate::gateway::{Gateway, aldis};
 use crate::kafka::repository;
 use crate::manifests::Manifests;
-use crate::node::node;
+use crate::node::{Node, node};
+use crate::records::Producer;
 
 /// A fenced block of a Markdown file.
 struct Block {
@@ -108,6 +110,36 @@ fn every_manifest_in_readme_and_docs_is_valid() {
         assert!(findings.is_empty(), "{}:\n{}", block.place, findings.join("\n"));
         assert!(!declared.is_empty(), "{} holds nothing", block.place);
     }
+}
+
+/// A page explains a channel part by part: together they are one that is valid.
+#[test]
+fn the_parts_of_a_channel_that_the_docs_explain_make_a_valid_one() {
+    let is_part = |block: &Block| {
+        block.language == "yaml" && !block.text.contains("apiVersion:") && block.place.contains("channels.md")
+    };
+    let parts: Vec<_> = blocks().into_iter().filter(is_part).collect();
+    assert!(!parts.is_empty(), "docs/channels.md explains no part");
+    let spec: String = parts
+        .iter()
+        .flat_map(|part| part.text.lines())
+        .map(|line| format!("  {line}\n"))
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let head =
+        "apiVersion: aldis.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {name: parts, namespace: docs}\nspec:\n";
+    let manifest = format!("{head}  parentRefs: [{{name: shared}}]\n{spec}");
+    std::fs::write(dir.path().join("parts.yaml"), &manifest).unwrap();
+    let declared = Declared::read(
+        dir.path(),
+        Elsewhere {
+            gateways: true,
+            secrets: true,
+        },
+    )
+    .unwrap();
+    let findings: Vec<_> = declared.findings.iter().map(ToString::to_string).collect();
+    assert!(findings.is_empty(), "{}\nin\n{manifest}", findings.join("\n"));
 }
 
 #[tokio::test]
@@ -235,6 +267,39 @@ async fn the_client_in_the_readme_receives_the_example_record() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+}
+
+#[tokio::test]
+async fn the_channel_in_the_readme_does_what_it_says() {
+    let manifest = blocks()
+        .into_iter()
+        .find(|block| block.place.starts_with("README.md") && block.text.contains("name: parcels"));
+    let manifest = manifest.expect("README.md shows the channel parcels");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("channel.yaml"), &manifest.text).unwrap();
+    let output = Command::new(aldis())
+        .arg("validate")
+        .arg(dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let gateway = Gateway::start(dir.path(), None).await;
+    let node = Node::start();
+    let client = node.connect(&gateway.url("/demo/parcels"), json!({})).await;
+    assert_eq!(client.join("follow", json!("p-7")).await["room"], "parcel:p-7");
+    let producer = Producer::to(gateway.broker());
+    for (id, city) in [("p-8", json!("Rome")), ("p-7", json!(null)), ("p-7", json!("Oslo"))] {
+        producer
+            .json("parcels", 0, &json!({"type": "parcel.moved", "id": id, "city": city}))
+            .await;
+    }
+    let event = &client.events(1).await[0];
+    assert_eq!(
+        (event.name.as_str(), &event.payload()["text"]),
+        ("moved", &json!("Parcel p-7 is in Oslo"))
+    );
 }
 
 /// The snippet with this gateway's address; `import` becomes `require`, since Node looks for modules elsewhere than beside

@@ -39,7 +39,11 @@ async fn each_client_sees_its_rooms_records_exactly_once_and_in_order_per_partit
     let mut clients: Vec<(String, Client)> = Vec::new();
     for number in 0..CLIENTS {
         // All versions and transports take part in every room.
-        let library = if number / ROOMS % 2 == 0 { "4.7" } else { "4.8" };
+        let library = if (number / ROOMS).is_multiple_of(2) {
+            "4.7"
+        } else {
+            "4.8"
+        };
         let transport = if number < ROOMS { "polling" } else { "websocket" };
         let options = json!({"transports": [transport], "forceNew": true});
         let client = node.connect_as(library, &gateway.url("/news"), &options).await.unwrap();

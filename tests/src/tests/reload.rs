@@ -111,7 +111,6 @@ async fn a_removed_channel_disconnects_its_clients_only_and_an_added_one_takes_c
 
     // And once more: the name is free again.
     press.manifests.channel("sport", "sport:again");
-    press.gateway.wait_for_log("namespace opened").await;
     let back = crate::deadline::until("the channel is served again", async || {
         press
             .node

@@ -1,5 +1,7 @@
 //! A client that does not read what it is sent.
 
+use std::time::{Duration, Instant};
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
@@ -13,14 +15,16 @@ use crate::manifests::Manifests;
 use crate::node::Node;
 use crate::records::Producer;
 
-/// Bytes of each payload: what lies in the kernel's buffers for a client is then soon a few thousand events.
+/// Bytes of each payload.
 const PAYLOAD: usize = 4_000;
-/// Events at a time: as many as the others have to read before there are more.
-const BURST: usize = 400;
-/// More than a client's queue (4,096 packets) and the kernel's buffers hold.
-const EVENTS: usize = 8_000;
-/// How much the gateway may grow: the queue of one client (16 MB), with what allocators and buffers add.
-const GROWTH: f64 = 96e6;
+/// Events at a time, less than a client's queue (1 MiB) holds: the quick client has read them before there are more.
+const BURST: usize = 100;
+/// 16 MB in all: more than the slow client's queue and the kernel's buffers take.
+const EVENTS: usize = 4_000;
+/// By how much the gateway may grow, in bytes: that queue, with what allocators and buffers add.
+const GROWTH: f64 = 32e6;
+/// How long the gateway may take to be rid of the slow client. A heartbeat that is missed would end it after 20 s.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A Socket.IO client on a bare WebSocket, whose reading is in our hands.
 struct Raw(WebSocketStream<TcpStream>);
@@ -44,6 +48,12 @@ impl Raw {
             .unwrap();
         raw.until("43/news,0[{\"ok\":true").await;
         raw
+    }
+
+    /// Says that it lives, unasked: what asks for it is not read.
+    async fn pong(&mut self) {
+        // It may have been closed by now.
+        self.0.send(Message::text("3")).await.ok();
     }
 
     async fn until(&mut self, prefix: &str) {
@@ -90,19 +100,21 @@ async fn a_client_that_stops_reading_is_closed_and_costs_neither_the_others_nor_
     let text = "x".repeat(PAYLOAD);
     let record = |n: usize| json!({"type": "news", "room": "a", "n": n, "text": text});
     producer.all(&manifests.topic, 0, (0..BURST).map(record)).await;
-    quick.events(BURST).await;
+    quick.wait("the first burst", |seen| seen.events.len() >= BURST).await;
 
     let memory = async || gateway.metrics().await.value("process_resident_memory_bytes");
     let mut slow = Raw::join(&gateway.url("")).await;
     let before = memory().await;
     let mut most = before;
     for from in (BURST..EVENTS).step_by(BURST) {
+        slow.pong().await;
         producer
             .all(&manifests.topic, 0, (from..from + BURST).map(record))
             .await;
-        quick.events(from + BURST).await;
+        quick.wait("the burst", |seen| seen.events.len() >= from + BURST).await;
         most = most.max(memory().await);
     }
+    let last_burst = Instant::now();
     gateway
         .wait_for_metric(
             "aldis_clients_closed_total{channel=\"press/news\",reason=\"slow_consumer\"}",
@@ -112,6 +124,11 @@ async fn a_client_that_stops_reading_is_closed_and_costs_neither_the_others_nor_
     gateway
         .wait_for_metric("aldis_connections{channel=\"press/news\"}", 1.0)
         .await;
+    assert!(
+        last_burst.elapsed() < CLOSED_WITHIN,
+        "{:?}: not by the slow client's queue, but by its heartbeat",
+        last_burst.elapsed()
+    );
     let grown = most - before;
     assert!(before > 0.0 && grown < GROWTH, "the gateway grew by {grown} bytes");
 

@@ -18,8 +18,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long its metrics may take. 10 s.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lines of its log that an error shows. 20.
-const LOG_LINES: usize = 20;
+/// Lines of its log that an error shows. 10.
+const LOG_LINES: usize = 10;
 
 /// The manifests, by name.
 const MANIFESTS: [(&str, &str); 2] = [

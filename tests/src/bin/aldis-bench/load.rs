@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 
 use crate::broker::{Broker, BrokerKind};
 use crate::clients::Crowd;
@@ -66,9 +66,7 @@ impl Bench {
     pub async fn load(&self, title: String, clients: u64, plan: Plan) -> anyhow::Result<Results> {
         let stage = Stage::set(self).await?;
         let outcome = self.load_on(&stage, title, clients, plan).await;
-        let outcome = outcome.with_context(|| format!("the gateway's log ended with:\n{}", stage.gateway.log()));
-        stage.clear().await;
-        outcome
+        stage.clear(outcome).await
     }
 
     async fn load_on(&self, stage: &Stage, title: String, clients: u64, plan: Plan) -> anyhow::Result<Results> {
@@ -80,30 +78,27 @@ impl Bench {
         let idle_rss = usage::memory_kib(stage.gateway.pid, "VmRSS")?;
         let (mut results, mut samples) = (Results::new(title), Vec::new());
         let expected = deliveries(plan.records, plan.rooms, clients);
-        let began = {
+        let done = {
             let work = produce_and_receive(&crowd, &producer, plan, expected);
             tokio::pin!(work);
             let mut sample = tokio::time::interval(SAMPLE_INTERVAL);
             loop {
                 tokio::select! {
-                    began = &mut work => break began,
+                    done = &mut work => break done,
                     _ = sample.tick() => samples.push(usage::memory_kib(stage.gateway.pid, "VmRSS")?),
                 }
             }
         };
-        let began = match began {
-            Ok(began) => began,
+        match done {
+            Ok(()) => {}
             Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Late(error)) => {
-                results.violations.push(format!("{error:#}"));
-                0
-            }
-        };
+            Err(Stop::Late(error)) => results.violations.push(format!("{error:#}")),
+        }
         let used = stage.used()?.since(before);
         producer.end(plan.rooms).await?;
         let seen = crowd.finish(plan.records, GRACE).await?;
 
-        let seconds = seen.last_at.saturating_sub(began) as f64 / 1e9;
+        let seconds = seen.last_at.saturating_sub(seen.first_born.unwrap_or_default()) as f64 / 1e9;
         let micros = |used: Duration, by: u64| used.as_secs_f64() * 1e6 / by as f64;
         let mebibytes = |kib: u64| kib as f64 / 1024.0;
         results.add("records", "records produced", plan.records as f64, 0);
@@ -210,9 +205,7 @@ impl Bench {
     pub async fn idle(&self, title: String, clients: u64) -> anyhow::Result<Results> {
         let stage = Stage::set(self).await?;
         let outcome = self.idle_on(&stage, title, clients).await;
-        let outcome = outcome.with_context(|| format!("the gateway's log ended with:\n{}", stage.gateway.log()));
-        stage.clear().await;
-        outcome
+        stage.clear(outcome).await
     }
 
     async fn idle_on(&self, stage: &Stage, title: String, clients: u64) -> anyhow::Result<Results> {
@@ -275,14 +268,14 @@ enum Stop {
     Late(anyhow::Error),
 }
 
-/// Produces what is planned and waits until all of it has come; gives when the first record was produced.
-async fn produce_and_receive(crowd: &Crowd, producer: &Producer, plan: Plan, expected: u64) -> Result<u64, Stop> {
+/// Produces what is planned and waits until all of it has come.
+async fn produce_and_receive(crowd: &Crowd, producer: &Producer, plan: Plan, expected: u64) -> Result<(), Stop> {
     let planned = plan.rate.map_or(Duration::ZERO, |rate| {
         Duration::from_secs_f64(plan.records as f64 / rate)
     });
     let producing = async { producer.run(plan).await.map_err(Stop::Failed) };
     let receiving = async { crowd.received(expected, planned + GRACE).await.map_err(Stop::Late) };
-    tokio::try_join!(producing, receiving).map(|(began, ())| began)
+    tokio::try_join!(producing, receiving).map(|((), ())| ())
 }
 
 impl Stage {
@@ -305,9 +298,12 @@ impl Stage {
         })
     }
 
-    async fn clear(self) {
+    /// Stops everything. An error is told with what the gateway said last.
+    async fn clear<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        let log = self.gateway.log();
         self.gateway.stop().await;
         self.broker.stop().await;
+        outcome.map_err(|error| anyhow!("{error:#}\nthe gateway's log ended with:\n{log}"))
     }
 }
 

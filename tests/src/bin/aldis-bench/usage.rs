@@ -45,7 +45,7 @@ pub fn memory_kib(pid: u32, line: &str) -> anyhow::Result<u64> {
             .parse()
             .ok()
     });
-    value.with_context(|| format!("{path} has no {line}"))
+    value.with_context(|| format!("{path} has no {line}: the process has ended"))
 }
 
 /// Slope in KiB/s of memory sampled once a second, without the warm-up; `None` where the run was too short to say.
