@@ -18,6 +18,9 @@ pub use output::Output;
 /// Environment variable read where neither `--token` nor `--auth` is given.
 const TOKEN_ENV: &str = "ALDIS_TOKEN";
 
+/// What the gateway tells first of all: whether the session was recovered. Not an event of the channel.
+const READY_EVENT: &str = "aldis:ready";
+
 /// Wait for the acknowledgement of one `--emit`, 5 s: a join is answered at once or not at all.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -278,6 +281,15 @@ impl Tail {
                 Ok(Incoming::Event(event)) => {
                     if let (Some(session), Some(offset)) = (&mut self.options.session, event.offset()) {
                         session.offset = Some(offset);
+                    }
+                    if event.name() == READY_EVENT {
+                        let info = event
+                            .args()
+                            .ok()
+                            .and_then(|args| args.into_iter().next())
+                            .unwrap_or_default();
+                        note(&format!("{READY_EVENT}: {info}"));
+                        continue;
                     }
                     if !self.args.event.is_empty() && !self.args.event.iter().any(|name| *name == event.name()) {
                         continue;
