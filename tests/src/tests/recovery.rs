@@ -93,6 +93,7 @@ async fn cut_off(library: &str, options: Value) -> Vec<Value> {
 }
 
 async fn nothing_is_missed(library: &str, options: Value) {
+    let mut recovered = 0;
     for client in cut_off(library, options).await {
         let numbers: Vec<_> = client["numbers"]
             .as_array()
@@ -119,13 +120,14 @@ async fn nothing_is_missed(library: &str, options: Value) {
         assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
         assert_eq!(client["notRecovered"], json!([]));
         assert_eq!(client["beforeReady"], 0, "events came before aldis:ready");
-        let (connects, recovered) = (
+        let (connects, times) = (
             client["connects"].as_u64().unwrap(),
             client["recovered"].as_u64().unwrap(),
         );
-        assert!(connects > 3, "the client was cut off only {connects} times");
-        println!("  {connects} connects, {recovered} recovered");
+        println!("  {connects} connects, {times} recovered");
+        recovered += times;
     }
+    assert!(recovered > 10, "all clients together came back only {recovered} times");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
