@@ -128,7 +128,7 @@ pub struct History {
 }
 
 fn default_history_size() -> u32 {
-    1000
+    100
 }
 
 fn default_history_ttl() -> String {

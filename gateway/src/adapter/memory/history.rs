@@ -4,7 +4,7 @@
 //! it can not.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use aldis_core::room::RoomKey;
 use aldis_core::route::Audience;
@@ -15,21 +15,22 @@ use crate::adapter::{Incomplete, Keep, Missed, Numbered, Since};
 /// Bytes of payloads that one channel keeps. 64 MiB; the oldest go first, and who was before them is told so.
 pub const CHANNEL_BYTES: usize = 64 * 1024 * 1024;
 
-/// The history of one channel.
+/// The history of one channel. Rooms keep their deliveries alive; the log only knows their order.
 #[derive(Default)]
 pub(super) struct History {
     log: VecDeque<Entry>,
+    /// Deliveries that some room keeps, and their bytes.
+    kept: usize,
     bytes: usize,
-    /// Seq of the last delivery that was dropped from the whole log; 0 for none.
+    /// Seq of the last delivery that was dropped for its age, or because the channel keeps too much; 0 for none.
     floor: u64,
     rooms: HashMap<RoomKey, RoomLog>,
     everyone: RoomLog,
 }
 
 struct Entry {
-    numbered: Arc<Numbered>,
+    numbered: Weak<Numbered>,
     at: Millis,
-    bytes: usize,
 }
 
 /// Deliveries of one room, oldest first.
@@ -51,55 +52,79 @@ impl History {
             self.forget_up_to(numbered.position.seq);
             return;
         }
+        self.log.push_back(Entry {
+            numbered: Arc::downgrade(numbered),
+            at: now,
+        });
+        self.kept += 1;
+        self.bytes += bytes(numbered);
+        let mut dropped = Vec::new();
         match &numbered.delivery.audience {
-            Audience::Everyone => self.everyone.push(numbered, keep.size),
+            Audience::Everyone => dropped.extend(self.everyone.push(numbered, keep.size)),
             Audience::Rooms(rooms) => {
                 for (room, _) in rooms {
-                    self.rooms.entry(room.clone()).or_default().push(numbered, keep.size);
+                    dropped.extend(self.rooms.entry(room.clone()).or_default().push(numbered, keep.size));
                 }
             }
         }
-        let bytes = numbered
-            .delivery
-            .payloads
-            .iter()
-            .map(|payload| payload.len())
-            .sum::<usize>()
-            + ENTRY_BYTES;
-        self.bytes += bytes;
-        self.log.push_back(Entry {
-            numbered: Arc::clone(numbered),
-            at: now,
-            bytes,
-        });
+        self.let_go(dropped);
         self.drop_old(keep, now);
     }
 
     /// Drops what is older than the channel keeps, or more.
     pub(super) fn drop_old(&mut self, keep: Keep, now: Millis) {
         let oldest = now.0.saturating_sub(keep.ttl_ms);
-        while let Some(entry) = self
-            .log
-            .pop_front_if(|entry| entry.at.0 < oldest || self.bytes > CHANNEL_BYTES)
-        {
-            let seq = entry.numbered.position.seq;
-            self.bytes -= entry.bytes;
-            self.floor = seq;
-            match &entry.numbered.delivery.audience {
-                Audience::Everyone => self.everyone.drop_up_to(seq),
-                Audience::Rooms(rooms) => {
-                    for (room, _) in rooms {
-                        if let Some(log) = self.rooms.get_mut(room) {
-                            log.drop_up_to(seq);
-                            // What it had dropped is below the floor.
-                            if log.deliveries.is_empty() {
-                                self.rooms.remove(room);
-                            }
+        while let Some(entry) = self.log.front() {
+            match entry.numbered.upgrade() {
+                None => {}
+                Some(numbered) if entry.at.0 < oldest || self.bytes > CHANNEL_BYTES => self.drop_oldest(&numbered),
+                Some(_) => break,
+            }
+            self.log.pop_front();
+        }
+        // Rooms drop deliveries by themselves: their entries are cleared away before they are the greater part.
+        if self.log.len() > 2 * self.kept + SPARE_ENTRIES {
+            self.log.retain(|entry| entry.numbered.strong_count() > 0);
+        }
+    }
+
+    /// Drops the oldest delivery from all its rooms.
+    fn drop_oldest(&mut self, numbered: &Arc<Numbered>) {
+        let seq = numbered.position.seq;
+        self.floor = seq;
+        self.kept -= 1;
+        self.bytes -= bytes(numbered);
+        match &numbered.delivery.audience {
+            Audience::Everyone => self.everyone.drop_up_to(seq),
+            Audience::Rooms(rooms) => {
+                for (room, _) in rooms {
+                    if let Some(log) = self.rooms.get_mut(room) {
+                        log.drop_up_to(seq);
+                        // What it had dropped is below the floor.
+                        if log.deliveries.is_empty() {
+                            self.rooms.remove(room);
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Counts no longer what no room keeps any more.
+    fn let_go(&mut self, dropped: Vec<Arc<Numbered>>) {
+        for numbered in dropped {
+            // Held here alone: the caller's own is of another delivery.
+            if Arc::strong_count(&numbered) == 1 {
+                self.kept -= 1;
+                self.bytes -= bytes(&numbered);
+            }
+        }
+    }
+
+    /// Deliveries that are kept, their bytes, and entries of the log.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize, usize) {
+        (self.kept, self.bytes, self.log.len())
     }
 
     /// Everything after a place, of some rooms, in the order of seq.
@@ -127,16 +152,32 @@ impl History {
 }
 
 /// What a delivery costs besides its payloads, roughly, in bytes.
-const ENTRY_BYTES: usize = 256;
+const ENTRY_BYTES: usize = 512;
+
+/// Entries of the log that are not worth clearing away.
+const SPARE_ENTRIES: usize = 1_024;
+
+/// What a delivery counts.
+fn bytes(numbered: &Numbered) -> usize {
+    numbered
+        .delivery
+        .payloads
+        .iter()
+        .map(|payload| payload.len())
+        .sum::<usize>()
+        + ENTRY_BYTES
+}
 
 impl RoomLog {
-    fn push(&mut self, numbered: &Arc<Numbered>, size: usize) {
+    /// Adds a delivery; gives those that the room no longer keeps.
+    fn push(&mut self, numbered: &Arc<Numbered>, size: usize) -> Vec<Arc<Numbered>> {
         self.deliveries.push_back(Arc::clone(numbered));
-        while self.deliveries.len() > size {
-            if let Some(dropped) = self.deliveries.pop_front() {
-                self.dropped = dropped.position.seq;
-            }
+        let too_many = self.deliveries.len().saturating_sub(size);
+        let dropped: Vec<_> = self.deliveries.drain(..too_many).collect();
+        if let Some(last) = dropped.last() {
+            self.dropped = last.position.seq;
         }
+        dropped
     }
 
     fn drop_up_to(&mut self, seq: u64) {

@@ -231,3 +231,21 @@ async fn without_history_nothing_is_kept() {
     assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
     assert_eq!(read(&adapter, &[("a", 1)]).await, Ok(vec![]));
 }
+
+#[tokio::test]
+async fn memory_does_not_grow_with_what_rooms_have_dropped() {
+    let (adapter, _) = adapter();
+    let keep = Keep {
+        size: 3,
+        ttl_ms: i64::MAX,
+    };
+    deliver(&adapter, keep, 0, &["quiet"]).await;
+    for offset in 1..10_000 {
+        deliver(&adapter, keep, offset, &["busy", "busier"]).await;
+    }
+    let numbers = adapter.numbers(&channel("orders"));
+    let history = &numbers.lock().unwrap().history;
+    let (kept, bytes, log) = history.size();
+    assert_eq!((kept, bytes), (4, 4 * (512 + 1)));
+    assert!(log < 1_100, "{log} entries for {kept} deliveries");
+}
