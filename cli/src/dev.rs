@@ -92,7 +92,9 @@ impl Explain for DevError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Problems => Some("mend what is listed above; `aldis validate` checks again".to_owned()),
-            Self::Start(_) => Some("is another program on that port? --any-port takes others".to_owned()),
+            Self::Start(_) => {
+                Some("is another program on that port? --any-port and --admin-port 0 take others".to_owned())
+            }
             _ => None,
         }
     }
@@ -253,8 +255,11 @@ fn reload(args: &DevArgs, kafka: &str, broker: Option<&mut Broker>, gateway: &Ga
     });
     match reloaded {
         Ok(plan) => {
-            gateway.reload(&plan.config, &plan.keys);
-            println!("# reloaded: {} channels in force", plan.config.channels.len());
+            let reloaded = gateway.reload(&plan.config, &plan.keys);
+            println!("# reloaded; channels in force: {}", plan.config.channels.len());
+            for field in reloaded.needs_restart {
+                println!("# {field} of the gateway has changed: start `aldis dev` again to put that in force");
+            }
         }
         Err(error) => eprintln!("# not reloaded, the last good configuration stays in force: {error}"),
     }

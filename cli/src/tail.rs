@@ -161,6 +161,7 @@ impl Explain for TailError {
                 "Invalid authentication token" => {
                     "the token has expired, or its key, issuer or audience is not the one that the channel expects"
                 }
+                "Connections are not allowed" => "the channel names nobody in spec.authentication",
                 "Invalid namespace" => "no channel serves this namespace: compare it with the channel's paths",
                 _ => "the server does not take this client as it is: change its token, query or namespace",
             },

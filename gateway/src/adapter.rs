@@ -6,6 +6,7 @@
 //! - **Numbering.** Each delivery gets the channel's next seq, in the order of its partition. A seq never names two things.
 //! - **Order.** Deliveries are published in the order of their seq, each once.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ impl Keep {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Since {
     /// Rooms.
-    pub rooms: Vec<(RoomKey, u64)>,
+    pub rooms: HashMap<RoomKey, u64>,
     /// The same for what goes to everyone.
     pub everyone: u64,
 }
@@ -156,6 +157,9 @@ pub trait Adapter: Send + Sync + 'static {
         epoch: &str,
         since: &Since,
     ) -> impl Future<Output = Result<Missed, Incomplete>> + Send;
+
+    /// Drops everything that can be read back of a channel that is gone. Its numbering goes on, should it come back.
+    fn forget(&self, channel: &ChannelName);
 
     /// Drops what a channel no longer keeps, also where nothing new comes.
     fn drop_old(&self, channel: &ChannelName, keep: Keep);

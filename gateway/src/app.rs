@@ -10,6 +10,7 @@ use aldis_crds::contract::{Attachment, GatewayConfig, Keys};
 use aldis_crds::names::ChannelName;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use socketioxide::SocketIo;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +53,19 @@ pub struct Settings {
     pub start_at: StartAt,
 }
 
+/// What became of a configuration that was to be put in force.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// Channels that can not be served.
+    pub bad: Vec<BadChannel>,
+    /// Fields of the gateway that have changed and are not in force.
+    pub needs_restart: Vec<&'static str>,
+}
+
 /// A running gateway.
 pub struct Gateway {
+    /// As it was at start.
+    started: GatewayConfig,
     shared: Arc<Shared>,
     listeners: HashMap<String, OpenListener>,
     topics: watch::Sender<BTreeSet<String>>,
@@ -138,6 +150,7 @@ impl Gateway {
             .await
             .with_context(|| format!("the admin port {admin} can not be had"))?;
         let gateway = Self {
+            started: config,
             shared,
             listeners,
             topics,
@@ -152,10 +165,14 @@ impl Gateway {
     }
 
     /// Swaps the configuration whole. Clients of channels that are still there stay connected. Listeners and Kafka stay as
-    /// they are; where they differ, a restart is needed.
-    pub fn reload(&self, config: &GatewayConfig, keys: &Keys) -> Vec<BadChannel> {
+    /// they are: gives what differs there and needs a restart, and the channels that can not be served.
+    pub fn reload(&self, config: &GatewayConfig, keys: &Keys) -> Reloaded {
         let (table, bad) = Table::compile(config, keys);
         self.shared.metrics.configured(table.channels().len(), bad.len());
+        let stays = |name: &ChannelName| table.channels().iter().any(|channel| channel.name == *name);
+        let before = self.shared.table.load_full();
+        let names = before.channels().iter().map(|channel| channel.name.clone());
+        let gone: Vec<_> = names.filter(|name| !stays(name)).collect();
         let topics = table.topics();
         self.shared.table.store(Arc::new(table));
         for (name, open) in &self.listeners {
@@ -166,7 +183,14 @@ impl Gateway {
             *current = topics;
             changed
         });
-        bad
+        for channel in &gone {
+            self.shared.adapter.forget(channel);
+            self.shared.sessions.forget(channel);
+        }
+        let mut needs_restart = Vec::new();
+        needs_restart.extend((config.listeners != self.started.listeners).then_some("spec.listeners"));
+        needs_restart.extend((config.kafka != self.started.kafka).then_some("spec.kafka"));
+        Reloaded { bad, needs_restart }
     }
 
     /// Where a listener listens.
@@ -195,9 +219,7 @@ impl Gateway {
         self.stop_listening.cancel();
         self.stop_consuming.cancel();
         self.consumer.join().await;
-        for open in self.listeners.values() {
-            open.listener.close(CLOSE_BUDGET).await;
-        }
+        join_all(self.listeners.values().map(|open| open.listener.close(CLOSE_BUDGET))).await;
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
     }

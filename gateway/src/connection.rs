@@ -12,6 +12,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub struct Connection(CancellationToken);
 
 impl Connection {
+    /// A connection that ends with this one, or alone.
+    pub fn one_of(&self) -> Self {
+        Self(self.0.child_token())
+    }
+
     /// Ends the connection: what is queued is dropped, reads and writes fail.
     pub fn end(&self) {
         self.0.cancel();

@@ -22,6 +22,9 @@ pub use outgoing::Outgoing;
 /// Deliveries that are held for a client that is being told what it has missed. 4,096: that takes milliseconds.
 const MAX_HELD: usize = 4_096;
 
+/// Rooms that one client may be in. 1,000: what it may be in costs memory for as long as its session is kept.
+pub const MAX_ROOMS: usize = 1_000;
+
 /// One client of a channel, in this process.
 pub type ClientId = u64;
 
@@ -149,6 +152,8 @@ pub enum Changed {
     Yes(Position),
     /// It was so already.
     No(Position),
+    /// The client is in [`MAX_ROOMS`] rooms.
+    TooMany,
     /// The client is gone.
     Gone,
 }
@@ -212,8 +217,11 @@ impl<O: Observe> Hub<O> {
                 .iter()
                 .filter_map(|numbered| Some((numbered, since.payload(numbered)?, Pace::Backlog)));
             let held = held.iter().map(|(numbered, payload)| (numbered, *payload, Pace::Live));
+            // By seq, because what was held may be of rooms that were joined meanwhile; what is in both comes once.
+            let mut all: Vec<_> = missed.chain(held).collect();
+            all.sort_by_key(|(numbered, ..)| numbered.position.seq);
             let mut sent = 0;
-            for (numbered, payload, pace) in missed.chain(held) {
+            for (numbered, payload, pace) in all {
                 match member.link.send(&Frames::of(numbered), payload, pace) {
                     Some(Ok(())) => sent += 1,
                     Some(Err(SendError::Full)) => {
@@ -246,6 +254,7 @@ impl<O: Observe> Hub<O> {
     }
 
     fn close(&self, channel: &ChannelName, member: &Member, reason: CloseReason) {
+        tracing::info!(channel = %channel, reason = reason.as_str(), "the gateway closes a client");
         self.observe.closed(channel, reason);
         member.link.client.close(reason);
     }
@@ -257,9 +266,13 @@ impl<O: Observe> Hub<O> {
             let Some(member) = clients.clients.get_mut(&id) else {
                 return Changed::Gone;
             };
-            if !member.rooms.insert(room.clone()) {
+            if member.rooms.contains(&room) {
                 return Changed::No(position);
             }
+            if member.rooms.len() >= MAX_ROOMS {
+                return Changed::TooMany;
+            }
+            member.rooms.insert(room.clone());
             clients
                 .rooms
                 .entry(room)
@@ -418,7 +431,7 @@ impl Since {
         match &numbered.delivery.audience {
             Audience::Everyone => (self.everyone < seq).then_some(0),
             Audience::Rooms(rooms) => {
-                let was_in = |room: &RoomKey| self.rooms.iter().any(|(known, after)| known == room && *after < seq);
+                let was_in = |room: &RoomKey| self.rooms.get(room).is_some_and(|after| *after < seq);
                 rooms.iter().find(|(room, _)| was_in(room)).map(|(_, payload)| *payload)
             }
         }

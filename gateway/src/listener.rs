@@ -29,7 +29,7 @@ use crate::wire::Wire;
 pub mod transports;
 mod upgrade;
 
-use transports::{Names, Transports};
+use transports::Transports;
 
 /// How often a client is pinged. Socket.IO's default.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -40,8 +40,10 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub const TCP_STALL: Duration = Duration::from_secs(25);
 /// How long a client may take for the headers of a request. 10 s.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest message from a client, in bytes. 1 MB as Socket.IO's `maxHttpBufferSize`.
-pub const MAX_PAYLOAD: usize = 1_000_000;
+/// Longest message from a client, in bytes. 100 kB: joins are short, and replies to what is longer would pile up.
+pub const MAX_PAYLOAD: usize = 100_000;
+/// What engineioxide is told is the longest payload, in bytes: a number that JavaScript still reads exactly.
+const UNCUT: u64 = 1 << 52;
 /// Packets that may wait for one client. A client with a full queue is closed. 4,096: a few seconds of a busy room.
 pub const QUEUE_PACKETS: usize = 4_096;
 /// How much is read from a WebSocket at once, in bytes. 1 KiB: client events are short, and it is kept per client.
@@ -56,6 +58,8 @@ pub struct Listener {
     /// Its transports.
     pub transports: Arc<Transports>,
     tasks: TaskTracker,
+    /// All of them, to end at once.
+    connections: Connection,
 }
 
 /// A port that is taken and not yet served: clients that connect wait.
@@ -87,7 +91,9 @@ impl Bound {
         let (service, io) = SocketIo::builder()
             .ping_interval(PING_INTERVAL)
             .ping_timeout(PING_TIMEOUT)
-            .max_payload(MAX_PAYLOAD as u64)
+            // A reply to a poll that is cut leaves a packet behind which is lost when the client upgrades: replies are
+            // bounded by the queue alone, and what clients send is bounded in `respond`.
+            .max_payload(UNCUT)
             .ws_max_message_size(MAX_PAYLOAD)
             .ws_max_frame_size(MAX_PAYLOAD)
             .ws_read_buffer_size(READ_BUFFER)
@@ -96,18 +102,19 @@ impl Bound {
         let transports = Arc::new(Transports::default());
         open(&io, &transports);
         let tasks = TaskTracker::new();
-        tasks.spawn(accept(
-            self.socket,
-            service,
-            Arc::clone(&transports),
-            tasks.clone(),
-            stop,
-        ));
+        let connections = Connection::default();
+        let ends = Ends {
+            transports: Arc::clone(&transports),
+            tasks: tasks.clone(),
+            connections: connections.clone(),
+        };
+        tasks.spawn(accept(self.socket, service, ends, stop));
         Ok(Listener {
             address,
             io,
             transports,
             tasks,
+            connections,
         })
     }
 }
@@ -122,6 +129,7 @@ impl Listener {
         });
         if closed.await.is_err() {
             tracing::warn!(address = %self.address, "some clients did not take their last bytes in time and were cut off");
+            self.connections.end();
         }
     }
 }
@@ -150,11 +158,18 @@ impl<S, B> Serve<B> for S where
 {
 }
 
+/// What every connection of a listener needs.
+#[derive(Clone)]
+struct Ends {
+    transports: Arc<Transports>,
+    tasks: TaskTracker,
+    connections: Connection,
+}
+
 async fn accept<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
     socket: TcpListener,
     service: impl Serve<B>,
-    transports: Arc<Transports>,
-    tasks: TaskTracker,
+    ends: Ends,
     stop: CancellationToken,
 ) {
     loop {
@@ -164,7 +179,8 @@ async fn accept<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stat
         };
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn(serve(stream, service.clone(), Arc::clone(&transports), stop.clone()));
+                ends.tasks
+                    .spawn(serve(stream, service.clone(), ends.clone(), stop.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may give some back.
@@ -178,7 +194,7 @@ async fn accept<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stat
 async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
     stream: TcpStream,
     service: impl Serve<B>,
-    transports: Arc<Transports>,
+    ends: Ends,
     stop: CancellationToken,
 ) {
     let tuned = stream
@@ -188,10 +204,9 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
         tracing::debug!(%error, "a connection was gone before it began");
         return;
     }
-    let connection = Connection::default();
+    let connection = ends.connections.one_of();
     let stream = Stream::new(stream, &connection);
-    let handler =
-        service_fn(move |request| respond(request, connection.clone(), service.clone(), Arc::clone(&transports)));
+    let handler = service_fn(move |request| respond(request, connection.clone(), service.clone(), ends.clone()));
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -214,8 +229,9 @@ async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + 'static>(
     mut request: Request<Incoming>,
     connection: Connection,
     service: impl Serve<B>,
-    transports: Arc<Transports>,
+    ends: Ends,
 ) -> Result<Response<Either<B, Full<Bytes>>>, Infallible> {
+    let transports = ends.transports;
     detach(&mut request);
     if let Err(refusal) = transports.admit(request.uri()) {
         let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(refusal.as_bytes()))));
@@ -225,28 +241,55 @@ async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + 'static>(
             .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
     }
+    if let Some(status) = too_long(&request) {
+        let mut response = Response::new(Either::Right(Full::default()));
+        *response.status_mut() = status;
+        return Ok(response);
+    }
     if let Some(accept) = upgrade::accept_key(&request) {
-        tokio::spawn(upgrade::take_over(request, connection, service, transports));
+        ends.tasks
+            .spawn(upgrade::take_over(request, connection, service, transports));
         return Ok(upgrade::switching_protocols(accept).map(Either::Right));
     }
     let uri = request.uri().clone();
     request.extensions_mut().insert(connection);
     let response = Service::<Request<Incoming>>::call(&service, request).await?;
     Ok(match transports.names(&uri) {
-        Some(names) => named(response, &names).await,
+        Some(names) => rewritten(response, |reply| names.put(reply)).await,
+        None if transports::begins_session(&uri) => rewritten(response, with_max_payload).await,
         None => response.map(Either::Left),
     })
 }
 
-/// A polling reply whose CONNECT tells the client what its session is called.
-async fn named<B: Body<Data = Bytes, Error: Error + Send + Sync>>(
+/// The status of the refusal of a body that is, or may be, longer than [`MAX_PAYLOAD`].
+fn too_long(request: &Request<Incoming>) -> Option<StatusCode> {
+    if request.method() != http::Method::POST {
+        return None;
+    }
+    match request.body().size_hint().exact() {
+        Some(length) if length <= MAX_PAYLOAD as u64 => None,
+        Some(_) => Some(StatusCode::PAYLOAD_TOO_LARGE),
+        None => Some(StatusCode::LENGTH_REQUIRED),
+    }
+}
+
+/// The open packet with what clients may send at once.
+fn with_max_payload(reply: &str) -> String {
+    reply.replacen(
+        &format!("\"maxPayload\":{UNCUT}"),
+        &format!("\"maxPayload\":{MAX_PAYLOAD}"),
+        1,
+    )
+}
+
+/// A polling reply with another text. socketioxide's bodies are in memory: collecting one neither waits nor fails.
+async fn rewritten<B: Body<Data = Bytes, Error: Error + Send + Sync>>(
     response: Response<B>,
-    names: &Names<'_>,
+    rewrite: impl FnOnce(&str) -> String,
 ) -> Response<Either<B, Full<Bytes>>> {
     let (mut parts, body) = response.into_parts();
-    // socketioxide's bodies are in memory: collecting one neither waits nor fails.
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let body = std::str::from_utf8(&body).map_or_else(|_| body.clone(), |reply| names.put(reply).into());
+    let body = std::str::from_utf8(&body).map_or_else(|_| body.clone(), |reply| rewrite(reply).into());
     parts.headers.remove(http::header::CONTENT_LENGTH);
     Response::from_parts(parts, Either::Right(Full::new(body)))
 }

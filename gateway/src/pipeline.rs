@@ -134,6 +134,10 @@ impl<A: Adapter> Pipeline<A> {
             .await
             .map_err(TakeError::new)?;
         if appended.refused > 0 {
+            tracing::info!(
+                channel = %name, records = appended.refused,
+                "records came again and changed nothing; after a topic was deleted and made anew, restart the gateway"
+            );
             self.shared
                 .metrics
                 .records(name, RecordOutcome::Repeated, appended.refused);

@@ -138,6 +138,18 @@ impl Sessions {
         }
     }
 
+    /// Ends a session for the client that has it; a former one ends nothing.
+    pub fn end_of(&self, channel: &ChannelName, session: &Session, client: ClientId) {
+        if session.client() == Some(client) {
+            self.end(channel, &session.pid);
+        }
+    }
+
+    /// Ends all sessions of a channel that is gone.
+    pub fn forget(&self, channel: &ChannelName) {
+        self.with(channel, HashMap::clear);
+    }
+
     /// Ends a session.
     pub fn end(&self, channel: &ChannelName, pid: &Pid) {
         self.with(channel, |sessions| sessions.remove(pid));

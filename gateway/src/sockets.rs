@@ -22,8 +22,7 @@ use aldis_crds::names::ChannelName;
 use arc_swap::ArcSwap;
 use socketioxide::SocketIo;
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::SocketRef;
-use socketioxide::handler::ConnectHandler;
+use socketioxide::handler::{ConnectHandler, DisconnectHandler};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
@@ -156,10 +155,9 @@ impl<A: Adapter> Namespace<A> {
             namespace: self.clone(),
             guest: Arc::clone(&guest),
         });
-        let namespace = self.clone();
-        socket.on_disconnect(move |socket: SocketRef, reason: DisconnectReason| {
-            namespace.disconnected(&socket, &guest, reason);
-            std::future::ready(())
+        socket.on_disconnect(Gone {
+            namespace: self.clone(),
+            guest,
         });
         Ok(())
     }
@@ -197,8 +195,13 @@ impl<A: Adapter> Namespace<A> {
                 channel = %self.channel, client = id, user = guest.identity.user, method = guest.identity.method, recovered,
                 "client connected"
             );
-            if let Some(channel) = self.channel() {
-                self.welcome(&channel, socket, guest, id, position);
+            match self.channel() {
+                Some(channel) => self.welcome(&channel, socket, guest, id, position),
+                // It went while the client connected.
+                None => {
+                    self.shared.hub.disconnect(&self.channel, id);
+                    client::close(socket, &self.transports);
+                }
             }
             id
         })
@@ -220,7 +223,7 @@ impl<A: Adapter> Namespace<A> {
             .lobby
             .greeting(&guest.identity, socket.id.as_str(), self.shared.clock.now());
         if let Some((event, payload)) = greeting {
-            self.emit(socket, &event, &[payload]);
+            self.emit(socket, guest, &event, vec![payload]);
         }
         match guest.resumption.as_ref().and_then(Resumption::since) {
             Some((epoch, since)) => {
@@ -270,9 +273,14 @@ impl<A: Adapter> Namespace<A> {
         joined
     }
 
-    fn emit(&self, socket: &Arc<Socket>, event: &str, args: &[String]) {
+    /// Sends a client an event that is no delivery.
+    fn emit(&self, socket: &Arc<Socket>, guest: &Guest, event: &str, args: Vec<String>) {
+        let args = match guest.resumption {
+            Some(_) => args::without_position(args),
+            None => args,
+        };
         if socket
-            .emit(event, &RawArgs::new(args))
+            .emit(event, &RawArgs::new(&args))
             .is_err_and(|error| client::is_full(&error))
         {
             self.close_slow(socket);
@@ -285,13 +293,14 @@ impl<A: Adapter> Namespace<A> {
         client::close(socket, &self.transports);
     }
 
-    fn disconnected(&self, socket: &SocketRef, guest: &Guest, reason: DisconnectReason) {
+    fn disconnected(&self, socket: &Socket, guest: &Guest, reason: DisconnectReason) {
         let by_packet = matches!(
             reason,
             DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect
         );
-        if !by_packet {
-            self.transports.forget(socket.id.as_str());
+        match by_packet {
+            true => self.transports.unname(socket.id.as_str(), socket.ns()),
+            false => self.transports.forget(socket.id.as_str()),
         }
         // A client that is gone already is never put into the hub.
         let id = *guest.client.get_or_init(|| NEVER);
@@ -302,7 +311,7 @@ impl<A: Adapter> Namespace<A> {
         if let Some(resumption) = &guest.resumption {
             match parted {
                 // Who says goodbye does not come back.
-                _ if by_packet => self.shared.sessions.end(&self.channel, &resumption.session.pid),
+                _ if by_packet => self.shared.sessions.end_of(&self.channel, &resumption.session, id),
                 parted => {
                     resumption
                         .session
@@ -353,7 +362,27 @@ pub(crate) fn close_namespace(io: &SocketIo, path: &str, transports: &Transports
     io.delete_ns(path);
 }
 
-/// The connection that a socket's first request came over.
-fn first_connection(socket: &Socket) -> Option<&Connection> {
-    socket.req_parts().extensions.get::<Connection>()
+/// A client goes. Done at once, on the task that reads it: a CONNECT may follow the DISCONNECT.
+struct Gone<A> {
+    namespace: Namespace<A>,
+    guest: Arc<Guest>,
+}
+
+impl<A: Adapter> DisconnectHandler<LocalAdapter, Direct> for Gone<A> {
+    fn call(&self, socket: Arc<Socket>, reason: DisconnectReason) {
+        self.namespace.disconnected(&socket, &self.guest, reason);
+    }
+
+    fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
+        self.namespace.disconnected(&socket, &self.guest, reason);
+        defer(socket);
+    }
+}
+
+/// The connection of a session that began with WebSocket. That of a first poll may be shared by a proxy.
+fn own_connection(socket: &Socket) -> Option<&Connection> {
+    let extensions = &socket.req_parts().extensions;
+    extensions
+        .get::<WireLink>()
+        .and_then(|_| extensions.get::<Connection>())
 }

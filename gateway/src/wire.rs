@@ -90,6 +90,9 @@ pub trait Link: Send + Sync {
 
     /// Whether a frame of socketioxide that is no probe has passed: a client that upgrades has done so.
     fn is_upgraded(&self) -> bool;
+
+    /// Whether socketioxide has taken the connection up as that of a session.
+    fn is_taken_up(&self) -> bool;
 }
 
 struct Line<S> {
@@ -113,6 +116,12 @@ struct State<S> {
     attachments: usize,
     /// A Close frame has passed, or the stream has failed.
     closed: bool,
+    failed: bool,
+    /// Somebody has read: socketioxide has taken the session up.
+    read: bool,
+    reading: Option<Waker>,
+    /// Bytes that the client's TCP has taken.
+    written: u64,
     upgraded: bool,
     /// Somebody waits for the stream to become writable, and will write everything.
     draining: bool,
@@ -156,6 +165,10 @@ fn wire_that_stalls<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         names: Vec::new(),
         attachments: 0,
         closed: false,
+        failed: false,
+        read: false,
+        reading: None,
+        written: 0,
         upgraded: false,
         draining: false,
         flushing: None,
@@ -198,11 +211,11 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
     /// Waits until everything is written, or the client has taken nothing for [`STALL`].
     async fn drain(self: Arc<Self>) {
         loop {
-            let before = self.lock().queued;
+            let before = self.lock().written;
             let drained = std::future::poll_fn(|cx| self.lock().poll_write_queue(cx));
             let done = tokio::time::timeout(self.stall, drained).await;
             let mut state = self.lock();
-            if done.is_err() && state.queued >= before {
+            if done.is_err() && state.written == before {
                 state.fail();
             }
             // Something may have come after the last write, and was left to this task.
@@ -238,6 +251,7 @@ impl<S: AsyncWrite + Unpin> State<S> {
 
     fn advance(&mut self, mut written: usize) {
         self.queued -= written;
+        self.written += written as u64;
         self.backlog = self.backlog.saturating_sub(written);
         while let Some(first) = self.queue.front_mut().filter(|_| written > 0) {
             let length = first.len();
@@ -252,15 +266,29 @@ impl<S: AsyncWrite + Unpin> State<S> {
 }
 
 impl<S> State<S> {
+    /// Ends the connection: its reader is told, and what is queued is dropped.
     fn fail(&mut self) {
+        if let Some(waker) = self.reading.take() {
+            waker.wake();
+        }
         self.closed = true;
+        self.failed = true;
         self.queue.clear();
         self.queued = 0;
         self.backlog = 0;
         self.gates.clear();
     }
 
+    /// Bytes that wait besides what the client has missed.
+    fn live(&self) -> usize {
+        self.queued - self.backlog
+    }
+
+    /// Queues a frame of socketioxide; a client that lets these pile up too is closed.
     fn push(&mut self, frame: Bytes) {
+        if self.live() > QUEUE_BYTES + FRAME_BYTES {
+            return self.fail();
+        }
         self.queued += frame.len();
         self.queue.push_back(frame);
     }
@@ -373,13 +401,15 @@ impl<S> State<S> {
         if self.closed {
             return Err(LinkError::Closed);
         }
+        let live = self.live();
         let gate = self
             .gates
             .iter_mut()
             .find(|gate| gate.namespace == namespace)
             .ok_or(LinkError::Closed)?;
         match pace {
-            Pace::Live if self.queued - self.backlog + frame.len() > QUEUE_BYTES => return Err(LinkError::Full),
+            // One frame goes through however long it is: it would not be shorter next time.
+            Pace::Live if live > 0 && live + frame.len() > QUEUE_BYTES => return Err(LinkError::Full),
             Pace::Live => {}
             Pace::Backlog => self.backlog += frame.len(),
         }
@@ -418,6 +448,10 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
     fn is_upgraded(&self) -> bool {
         self.0.lock().upgraded
     }
+
+    fn is_taken_up(&self) -> bool {
+        self.0.lock().read
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
@@ -427,7 +461,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             buf.put_slice(&self.prefix.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.line.lock().stream).poll_read(cx, buf)
+        let mut state = self.line.lock();
+        state.read = true;
+        if state.failed {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        state.reading = Some(cx.waker().clone());
+        Pin::new(&mut state.stream).poll_read(cx, buf)
     }
 }
 
@@ -463,7 +503,7 @@ impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
             state.flushing = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if state.closed && !state.queue.is_empty() {
+        if state.failed {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut state.stream).poll_flush(cx)

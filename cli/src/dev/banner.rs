@@ -63,6 +63,9 @@ fn about(channel: &ChannelConfig, sample: &Sample, keys: &Keys, gateway: &Gatewa
         .filter_map(|at| Some(format!("http://{}{}", gateway.address(&at.listener)?, at.path)));
     let urls: Vec<_> = urls.collect();
     let _ = writeln!(out, "  url      {}", urls.join("  "));
+    if channel.spec.authentication.is_none() {
+        let _ = writeln!(out, "  nobody can connect: spec.authentication is absent");
+    }
     let mut tail = format!("{} tail {}", program(), urls.first().map_or("", String::as_str));
     if let Some((method, token)) = token(channel, sample, keys) {
         let claims = sample

@@ -102,7 +102,19 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         }
         let numbers = self.numbers(channel);
         let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A place that has not been reached is none of this numbering.
+        if since.everyone > numbers.seq {
+            return Err(Incomplete::Epoch);
+        }
         numbers.history.read(since)
+    }
+
+    fn forget(&self, channel: &ChannelName) {
+        let numbers = self.numbers(channel);
+        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.history = History::default();
+        let seq = numbers.seq;
+        numbers.history.forget_up_to(seq);
     }
 
     fn drop_old(&self, channel: &ChannelName, keep: Keep) {

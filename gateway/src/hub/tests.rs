@@ -203,7 +203,7 @@ fn what_was_missed_comes_first_then_what_was_held_each_once_and_in_order() {
     hub.publish(&orders, &delivery(6, to(&[("a", 0), ("a", 1)])));
     assert!(probe.seen().is_empty());
     let since = Since {
-        rooms: vec![(room("a"), 2)],
+        rooms: [(room("a"), 2)].into(),
         everyone: 2,
     };
     hub.release(&orders, id, &missed, &since);
@@ -229,7 +229,7 @@ fn of_a_room_only_what_came_after_the_join_is_sent_again() {
         delivery(9, to(&[("b", 1)])),
     ];
     let since = Since {
-        rooms: vec![(room("a"), 2), (room("b"), 8)],
+        rooms: [(room("a"), 2), (room("b"), 8)].into(),
         everyone: 2,
     };
     hub.release(&orders, id, &missed, &since);
@@ -259,4 +259,22 @@ fn a_client_that_goes_before_it_has_had_what_it_missed_has_not_come_that_far() {
     let (id, _) = hub.connect(&orders, Box::new(probe));
     hub.publish(&orders, &delivery(3, Audience::Everyone));
     assert_eq!(hub.disconnect(&orders, id), Some(Parted::UNKNOWN));
+}
+
+#[test]
+fn what_was_held_of_a_room_that_was_joined_meanwhile_keeps_its_place() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let (id, _) = hub.connect(&orders, Box::new(probe.clone()));
+    hub.join(&orders, id, room("a"));
+    hub.join(&orders, id, room("new"));
+    hub.publish(&orders, &delivery(101, to(&[("new", 0)])));
+    let missed = delivery(102, to(&[("a", 0)]));
+    hub.publish(&orders, &missed);
+    let since = Since {
+        rooms: [(room("a"), 100)].into(),
+        everyone: 100,
+    };
+    hub.release(&orders, id, &[missed], &since);
+    assert_eq!(probe.seen(), ["ev \"first\" e:101", "ev \"first\" e:102"]);
 }

@@ -45,6 +45,14 @@ struct Upgrade {
 #[derive(Clone)]
 pub struct WireLink(pub Arc<dyn Link>);
 
+/// Engine.IO session ids of engineioxide are 16 characters of base64url.
+fn is_session_id(sid: &str) -> bool {
+    sid.len() == 16
+        && sid
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
 /// The Engine.IO session id in a request's query.
 fn session_id(uri: &Uri) -> Option<&str> {
     let mut pairs = uri
@@ -53,6 +61,11 @@ fn session_id(uri: &Uri) -> Option<&str> {
         .split('&')
         .filter_map(|pair| pair.split_once('='));
     pairs.find(|(name, _)| *name == "sid").map(|(_, value)| value)
+}
+
+/// Whether a request begins a session.
+pub(super) fn begins_session(uri: &Uri) -> bool {
+    session_id(uri).is_none()
 }
 
 impl Transports {
@@ -70,19 +83,40 @@ impl Transports {
         }
     }
 
-    /// Remembers the wire of a session that upgrades, and gives its id; `None` for a request that begins a session.
+    /// Remembers the wire of a session that upgrades, and gives its id; `None` for a request that begins a session, or
+    /// names none that can be.
     pub fn upgrades(&self, uri: &Uri, connection: &Connection, link: &Arc<dyn Link>) -> Option<String> {
-        let sid = session_id(uri)?;
-        let upgrade = Upgrade {
-            connection: connection.clone(),
-            link: Arc::clone(link),
-        };
+        let sid = session_id(uri).filter(|sid| is_session_id(sid))?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         for (namespace, pid) in sessions.names.get(sid).into_iter().flatten() {
             link.name(namespace, pid);
         }
-        sessions.upgrades.insert(sid.to_owned(), upgrade);
+        // The first counts: a second upgrade of a session is refused by socketioxide, and must not take its place here.
+        sessions.upgrades.entry(sid.to_owned()).or_insert_with(|| Upgrade {
+            connection: connection.clone(),
+            link: Arc::clone(link),
+        });
         Some(sid.to_owned())
+    }
+
+    /// The wire of an upgrade is gone. Where it broke off on the way, socketioxide would go on answering the session's polls
+    /// with nothing until a heartbeat is missed: the session is closed instead, and the client begins anew.
+    pub fn upgrade_ended(&self, sid: &str, link: &Arc<dyn Link>) {
+        let owned = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let owned = sessions
+                .upgrades
+                .get(sid)
+                .is_some_and(|upgrade| Arc::ptr_eq(&upgrade.link, link));
+            if owned {
+                sessions.upgrades.remove(sid);
+                sessions.names.remove(sid);
+            }
+            owned
+        };
+        if owned && link.is_taken_up() && !link.is_upgraded() {
+            self.close(sid, None);
+        }
     }
 
     /// The wire of a session that has upgraded.
@@ -119,6 +153,17 @@ impl Transports {
         }
         let names = sessions.names.entry(sid.to_owned()).or_default();
         names.push((namespace.to_owned(), pid.to_owned()));
+    }
+
+    /// Forgets a name that no CONNECT has carried.
+    pub fn unname(&self, sid: &str, namespace: &str) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = sessions.names.get_mut(sid) {
+            names.retain(|(known, _)| known != namespace);
+            if names.is_empty() {
+                sessions.names.remove(sid);
+            }
+        }
     }
 
     /// The names that the reply to a polling request is to carry.
@@ -180,9 +225,12 @@ mod tests {
     fn a_closed_session_is_refused_and_others_are_not() {
         let transports = Transports::default();
         assert_eq!(transports.admit(&uri("transport=polling")), Ok(()));
-        assert_eq!(transports.admit(&uri("transport=polling&sid=a")), Ok(()));
-        transports.close("a", None);
-        assert_eq!(transports.admit(&uri("transport=polling&sid=a")), Err(UNKNOWN_SESSION));
+        assert_eq!(transports.admit(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")), Ok(()));
+        transports.close("aaaaaaaaaaaaaaaa", None);
+        assert_eq!(
+            transports.admit(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")),
+            Err(UNKNOWN_SESSION)
+        );
         assert_eq!(transports.admit(&uri("transport=polling&sid=b")), Ok(()));
     }
 
@@ -193,12 +241,12 @@ mod tests {
         let (_wire, link) = crate::wire::wire(tokio::io::duplex(8).0, bytes::Bytes::new());
         assert_eq!(
             transports
-                .upgrades(&uri("transport=websocket&sid=a"), &upgraded, &link)
+                .upgrades(&uri("transport=websocket&sid=aaaaaaaaaaaaaaaa"), &upgraded, &link)
                 .as_deref(),
-            Some("a")
+            Some("aaaaaaaaaaaaaaaa")
         );
         assert_eq!(transports.upgrades(&uri("transport=websocket"), &upgraded, &link), None);
-        transports.close("a", Some(&first));
+        transports.close("aaaaaaaaaaaaaaaa", Some(&first));
         for connection in [&first, &upgraded] {
             let mut stream = crate::connection::Stream::new(tokio::io::empty(), connection);
             assert!(
@@ -214,15 +262,21 @@ mod tests {
     #[test]
     fn a_polling_client_hears_its_sessions_name_in_its_connect() {
         let transports = Transports::default();
-        transports.name_session("a", "/orders", "p1");
+        transports.name_session("aaaaaaaaaaaaaaaa", "/orders", "p1");
         assert!(transports.names(&uri("transport=polling&sid=b")).is_none());
-        let names = transports.names(&uri("transport=polling&sid=a")).unwrap();
+        let names = transports
+            .names(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa"))
+            .unwrap();
         assert_eq!(names.put("2\u{1e}42/orders,[\"x\"]"), "2\u{1e}42/orders,[\"x\"]");
         let reply = names.put("40{\"sid\":\"s\"}\u{1e}40/orders,{\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]");
         assert_eq!(
             reply,
             "40{\"sid\":\"s\"}\u{1e}40/orders,{\"pid\":\"p1\",\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]"
         );
-        assert!(transports.names(&uri("transport=polling&sid=a")).is_none());
+        assert!(
+            transports
+                .names(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa"))
+                .is_none()
+        );
     }
 }

@@ -87,8 +87,7 @@ pub(super) async fn take_over<B: 'static>(
     }
 }
 
-/// A session on its way from polling to WebSocket. Where the way breaks off, socketioxide would go on answering its polls
-/// with nothing until a heartbeat is missed: the session is closed instead, and the client begins anew.
+/// Tells when the wire of a session that upgrades, or has, is gone.
 struct Upgrading {
     sid: String,
     link: Arc<dyn Link>,
@@ -97,8 +96,6 @@ struct Upgrading {
 
 impl Drop for Upgrading {
     fn drop(&mut self) {
-        if !self.link.is_upgraded() {
-            self.transports.close(&self.sid, None);
-        }
+        self.transports.upgrade_ended(&self.sid, &self.link);
     }
 }

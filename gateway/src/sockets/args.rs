@@ -16,6 +16,15 @@ impl<'a> RawArgs<'a> {
     }
 }
 
+/// Clients with a session take the last string argument of any event for their position, and the name of one without
+/// arguments: only deliveries may end so. Others get a null behind.
+pub(super) fn without_position(mut args: Vec<String>) -> Vec<String> {
+    if args.last().is_none_or(|last| last.starts_with('"')) {
+        args.push("null".to_owned());
+    }
+    args
+}
+
 /// A tuple: socketioxide makes one argument of each element.
 impl Serialize for RawArgs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -86,6 +95,14 @@ mod tests {
             Some([bytes::Bytes::from_static(b"x")].into()),
         );
         assert_eq!(parse_event(&binary).unwrap_err().code, "binary_unsupported");
+    }
+
+    #[test]
+    fn only_deliveries_end_in_a_string() {
+        let guarded = |args: &[&str]| without_position(args.iter().map(|arg| (*arg).to_owned()).collect()).join(",");
+        assert_eq!(guarded(&[]), "null");
+        assert_eq!(guarded(&["1", "\"a\""]), "1,\"a\",null");
+        assert_eq!(guarded(&["\"a\"", "{}"]), "\"a\",{}");
     }
 
     #[test]

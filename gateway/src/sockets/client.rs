@@ -82,5 +82,5 @@ pub(super) fn is_full(error: &EmitError) -> bool {
 
 /// Ends the client's session whatever its queue holds.
 pub(super) fn close(socket: &Socket, transports: &Transports) {
-    transports.close(socket.id.as_str(), super::first_connection(socket));
+    transports.close(socket.id.as_str(), super::own_connection(socket));
 }

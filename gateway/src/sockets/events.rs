@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aldis_core::json::Json;
 use aldis_core::membership::{Answer, ClientEvent, Denial, denial_json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
@@ -14,6 +15,9 @@ use super::{Direct, Guest, Namespace, client};
 use crate::adapter::Adapter;
 use crate::hub::{Changed, ClientId};
 use crate::sessions::{Joined, Session};
+
+/// Longest first argument of a join, in bytes: it is kept with the session. 4 KiB.
+const MAX_JOIN: usize = 4 * 1024;
 
 /// The events of one client.
 pub(super) struct Events<A> {
@@ -62,10 +66,15 @@ impl<A: Adapter> Events<A> {
             socket_id: socket.id.as_str(),
         };
         match channel.lobby.answer(&self.guest.identity, &event, shared.clock.now()) {
+            Answer::Join(_) if first_only(&args).text().len() > MAX_JOIN => refuse(&Denial {
+                code: "too_large",
+                message: format!("the argument of a join has at most {MAX_JOIN} bytes"),
+            }),
             Answer::Join(membership) => {
                 let changed = shared.hub.join(&namespace.channel, id, membership.room.clone());
                 if let (Changed::Yes(position), Some(session)) = (&changed, self.session()) {
-                    let by = Some((name.clone(), args.clone()));
+                    // Rooms are decided by the first argument alone.
+                    let by = Some((name.clone(), first_only(&args)));
                     session.joined(
                         id,
                         Joined {
@@ -87,7 +96,7 @@ impl<A: Adapter> Events<A> {
             Answer::Reply { emit, ack } => {
                 shared.metrics.client_event(&namespace.channel, "reply");
                 if let Some((event, args)) = emit {
-                    namespace.emit(socket, &event, &args);
+                    namespace.emit(socket, &self.guest, &event, args);
                 }
                 ack.unwrap_or_default()
             }
@@ -106,12 +115,23 @@ impl<A: Adapter> Events<A> {
             .shared
             .metrics
             .client_event(&self.namespace.channel, what);
-        let (Changed::Yes(position) | Changed::No(position)) = changed else {
-            return vec![denial_json(&Denial {
-                code: "failed",
-                message: "the connection is closing".to_owned(),
-            })];
+        let denial = |code, message: &str| {
+            vec![denial_json(&Denial {
+                code,
+                message: message.to_owned(),
+            })]
+        };
+        let position = match changed {
+            Changed::Yes(position) | Changed::No(position) => position,
+            Changed::TooMany => return denial("too_many_rooms", "you are in 1,000 rooms: leave one first"),
+            Changed::Gone => return denial("failed", "the connection is closing"),
         };
         vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
     }
+}
+
+/// A list of the first argument alone, in memory of its own.
+fn first_only(args: &Json) -> Json {
+    let first = args.elements().first().map_or("", Json::text);
+    Json::parse(format!("[{first}]")).unwrap_or_else(|_| Json::null())
 }

@@ -25,15 +25,31 @@ pub const BACKLOG_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Offer {
     pid: Option<Pid>,
-    offset: Option<Position>,
+    offset: Offset,
+}
+
+/// The last position that a client says it has received.
+#[derive(Debug, Default, PartialEq)]
+enum Offset {
+    /// It has received none.
+    #[default]
+    Absent,
+    /// It says something that is no position.
+    Unreadable,
+    At(Position),
 }
 
 impl Offer {
     pub(super) fn of(auth: Option<&Json>) -> Self {
-        let text = |name: &str| auth?.get(name)?.as_str().map(|text| text.into_owned());
+        let field = |name: &str| auth?.get(name).filter(|value| !value.is_null());
+        let text = |value: &Json| value.as_str().map(|text| text.into_owned());
+        let offset = field("offset").map_or(Offset::Absent, |offset| {
+            let position = text(offset).and_then(|offset| Position::parse(&offset));
+            position.map_or(Offset::Unreadable, Offset::At)
+        });
         Self {
-            pid: text("pid").map(|pid| Pid::claimed(&pid)),
-            offset: text("offset").and_then(|offset| Position::parse(&offset)),
+            pid: field("pid").and_then(text).map(|pid| Pid::claimed(&pid)),
+            offset,
         }
     }
 }
@@ -88,7 +104,14 @@ pub(super) async fn resume<A: Adapter>(
         fresh(rooms.clone(), denied.clone(), State::NotRecovered { reason })
     };
     // A client that has not received any position yet has had nothing since it began.
-    let Some(offset) = offer.offset.clone().or_else(|| session.began()) else {
+    let offset = match (&offer.offset, session.began()) {
+        (Offset::Unreadable, _) => None,
+        (Offset::Absent, began) => began,
+        // What it had before this session began is none of this session.
+        (Offset::At(at), Some(began)) if at.epoch != began.epoch || at.seq < began.seq => Some(began),
+        (Offset::At(at), _) => Some(at.clone()),
+    };
+    let Some(offset) = offset else {
         return not_recovered("offset");
     };
     let after = reached(offset.seq, parted);
@@ -224,18 +247,23 @@ mod tests {
 
     #[test]
     fn an_offer_is_what_clients_send() {
-        let auth = Json::parse(r#"{"pid":"p","offset":"e:7","token":"t"}"#).unwrap();
-        let offer = Offer::of(Some(&auth));
+        let offer = |auth: &str| Offer::of(Some(&Json::parse(auth).unwrap()));
+        let both = offer(r#"{"pid":"p","offset":"e:7","token":"t"}"#);
+        assert!(both.pid.is_some());
         assert_eq!(
-            offer.offset,
-            Some(Position {
+            both.offset,
+            Offset::At(Position {
                 epoch: "e".into(),
                 seq: 7
             })
         );
-        assert!(offer.pid.is_some());
-        let auth = Json::parse(r#"{"pid":7,"offset":"2026-11-21"}"#).unwrap();
-        let offer = Offer::of(Some(&auth));
-        assert!(offer.pid.is_none() && offer.offset.is_none());
+        assert_eq!(offer(r#"{"pid":"p"}"#).offset, Offset::Absent);
+        for unreadable in [
+            r#"{"pid":7,"offset":"2026-11-21"}"#,
+            r#"{"offset":7}"#,
+            r#"{"offset":"e:-1"}"#,
+        ] {
+            assert_eq!(offer(unreadable).offset, Offset::Unreadable, "{unreadable}");
+        }
     }
 }

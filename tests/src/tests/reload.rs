@@ -90,7 +90,7 @@ async fn a_removed_channel_disconnects_its_clients_only_and_an_added_one_takes_c
     let mut press = Press::open().await;
     let stays = press.reader("news").await;
     press.manifests.channel("sport", "sport:published");
-    press.gateway.wait_for_output("# reloaded: 2 channels").await;
+    press.gateway.wait_for_output("# reloaded; channels in force: 2").await;
     let goes = press.reader("sport").await;
     press.publish(1).await;
     assert_eq!(goes.events(1).await[0].name, "sport:published");

@@ -91,7 +91,7 @@ impl History {
     /// Drops the oldest delivery from all its rooms.
     fn drop_oldest(&mut self, numbered: &Arc<Numbered>) {
         let seq = numbered.position.seq;
-        self.floor = seq;
+        self.forget_up_to(seq);
         self.kept -= 1;
         self.bytes -= bytes(numbered);
         match &numbered.delivery.audience {

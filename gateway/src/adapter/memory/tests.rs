@@ -249,3 +249,29 @@ async fn memory_does_not_grow_with_what_rooms_have_dropped() {
     assert_eq!((kept, bytes), (4, 4 * (512 + 1)));
     assert!(log < 1_100, "{log} entries for {kept} deliveries");
 }
+
+#[tokio::test]
+async fn what_was_not_kept_for_a_while_stays_unreadable() {
+    let (adapter, _) = adapter();
+    deliver(&adapter, KEEP, 0, &["a"]).await;
+    deliver(&adapter, Keep { size: 0, ..KEEP }, 1, &["a"]).await;
+    deliver(&adapter, Keep { ttl_ms: -1, ..KEEP }, 2, &["b"]).await;
+    assert_eq!(read(&adapter, &[("a", 1)]).await, Err(Incomplete::History));
+}
+
+#[tokio::test]
+async fn a_place_that_was_never_reached_is_none() {
+    let (adapter, _) = adapter();
+    deliver(&adapter, KEEP, 0, &["a"]).await;
+    assert_eq!(read(&adapter, &[("a", 2)]).await, Err(Incomplete::Epoch));
+}
+
+#[tokio::test]
+async fn a_channel_that_was_forgotten_goes_on_counting_and_gives_nothing_back() {
+    let (adapter, seen) = adapter();
+    deliver(&adapter, KEEP, 0, &["a"]).await;
+    adapter.forget(&channel("orders"));
+    deliver(&adapter, KEEP, 1, &["a"]).await;
+    assert_eq!(seen.0.lock().unwrap()[1].1, 2);
+    assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
+}
