@@ -11,23 +11,24 @@
 //!
 //! The queue is bounded in bytes: a client that does not read is not waited for, it is closed.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hub::Pace;
 
 mod frame;
+mod state;
 
+use frame::split_frame;
 pub use frame::text_frame;
-use frame::{Packet, split_frame, with_pid};
 pub(crate) use frame::{connect_namespace, connect_with_pid};
+use state::{OpensAt, State};
 
 /// Bytes that may wait for one client. 1 MiB, as Centrifugo's: seconds of a busy room; more means that it does not read.
 pub const QUEUE_BYTES: usize = 1024 * 1024;
@@ -101,50 +102,6 @@ struct Line<S> {
     stall: Duration,
 }
 
-struct State<S> {
-    stream: S,
-    /// The beginning of a frame of socketioxide.
-    partial: BytesMut,
-    queue: VecDeque<Bytes>,
-    queued: usize,
-    /// How much of that is what the client has missed: it was bounded when it was read.
-    backlog: usize,
-    gates: Vec<Gate>,
-    /// Session names for CONNECTs that no gate waits for, by namespace.
-    names: Vec<(String, String)>,
-    /// Attachments of a binary packet that are still to come.
-    attachments: usize,
-    /// A Close frame has passed, or the stream has failed.
-    closed: bool,
-    failed: bool,
-    /// Somebody has read: socketioxide has taken the session up.
-    read: bool,
-    reading: Option<Waker>,
-    /// Bytes that the client's TCP has taken.
-    written: u64,
-    upgraded: bool,
-    /// Somebody waits for the stream to become writable, and will write everything.
-    draining: bool,
-    /// Whom to wake when everything is written.
-    flushing: Option<Waker>,
-}
-
-/// What keeps deliveries of a namespace back.
-struct Gate {
-    namespace: String,
-    opens_at: OpensAt,
-    /// What CONNECT tells the client its session is called.
-    pid: Option<String>,
-    waiting: Vec<Bytes>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OpensAt {
-    Connect,
-    Switch,
-    Open,
-}
-
 /// A wire over `stream`, and the hub's end of it.
 pub fn wire<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, prefix: Bytes) -> (Wire<S>, Arc<dyn Link>) {
     wire_that_stalls(stream, prefix, STALL)
@@ -155,24 +112,7 @@ fn wire_that_stalls<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     prefix: Bytes,
     stall: Duration,
 ) -> (Wire<S>, Arc<dyn Link>) {
-    let state = State {
-        stream,
-        partial: BytesMut::new(),
-        queue: VecDeque::new(),
-        queued: 0,
-        backlog: 0,
-        gates: Vec::new(),
-        names: Vec::new(),
-        attachments: 0,
-        closed: false,
-        failed: false,
-        read: false,
-        reading: None,
-        written: 0,
-        upgraded: false,
-        draining: false,
-        flushing: None,
-    };
+    let state = State::over(stream);
     let line = Arc::new(Line {
         state: Mutex::new(state),
         stall,
@@ -227,199 +167,6 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
                 return;
             }
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> State<S> {
-    /// Ready when everything is written or the stream has failed.
-    fn poll_write_queue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.queue.is_empty() {
-            let slices: Vec<_> = self
-                .queue
-                .iter()
-                .take(FRAMES_PER_WRITE)
-                .map(|frame| io::IoSlice::new(frame))
-                .collect();
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(written)) if written > 0 => self.advance(written),
-                Poll::Ready(_) => self.fail(),
-            }
-        }
-        Poll::Ready(())
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        self.queued -= written;
-        self.written += written as u64;
-        self.backlog = self.backlog.saturating_sub(written);
-        while let Some(first) = self.queue.front_mut().filter(|_| written > 0) {
-            let length = first.len();
-            if written < length {
-                first.advance(written);
-                return;
-            }
-            written -= length;
-            self.queue.pop_front();
-        }
-    }
-}
-
-impl<S> State<S> {
-    /// Ends the connection: its reader is told, and what is queued is dropped.
-    fn fail(&mut self) {
-        if let Some(waker) = self.reading.take() {
-            waker.wake();
-        }
-        self.closed = true;
-        self.failed = true;
-        self.queue.clear();
-        self.queued = 0;
-        self.backlog = 0;
-        self.gates.clear();
-    }
-
-    /// Bytes that wait besides what the client has missed.
-    fn live(&self) -> usize {
-        self.queued - self.backlog
-    }
-
-    /// Queues a frame of socketioxide; a client that lets these pile up too is closed.
-    fn push(&mut self, frame: Bytes) {
-        if self.live() > QUEUE_BYTES + FRAME_BYTES {
-            return self.fail();
-        }
-        self.queued += frame.len();
-        self.queue.push_back(frame);
-    }
-
-    /// A whole frame of socketioxide.
-    fn pass(&mut self, frame: Bytes) {
-        match Packet::of(&frame) {
-            Packet::Probe => self.push(frame),
-            Packet::Close => {
-                self.push(frame);
-                self.close_gates(|_| true);
-                self.closed = true;
-            }
-            Packet::Connect(namespace) => {
-                let at = self.gate(namespace, OpensAt::Connect);
-                let pid = match at {
-                    Some(at) => self.gates[at].pid.take(),
-                    None => self.take_name(namespace),
-                };
-                self.upgraded = true;
-                self.push(pid.and_then(|pid| with_pid(&frame, &pid)).unwrap_or(frame));
-                self.open_gate(at);
-            }
-            Packet::Disconnect(namespace) => {
-                self.close_gates(|gate| gate.namespace == namespace);
-                self.push(frame);
-            }
-            Packet::Switch(namespace) => {
-                let at = self.gate(namespace, OpensAt::Switch);
-                self.open_gate(at);
-            }
-            Packet::Binary { attachments } => {
-                self.upgraded = true;
-                self.attachments = attachments;
-                self.push(frame);
-            }
-            Packet::Attachment => {
-                self.push(frame);
-                self.attachments = self.attachments.saturating_sub(1);
-                if self.attachments == 0 {
-                    self.open_held();
-                }
-            }
-            Packet::Other => {
-                self.upgraded = true;
-                self.push(frame);
-            }
-        }
-    }
-
-    fn gate(&self, namespace: &str, opens_at: OpensAt) -> Option<usize> {
-        self.gates
-            .iter()
-            .position(|gate| gate.namespace == namespace && gate.opens_at == opens_at)
-    }
-
-    fn take_name(&mut self, namespace: &str) -> Option<String> {
-        let at = self.names.iter().position(|(known, _)| known == namespace)?;
-        Some(self.names.swap_remove(at).1)
-    }
-
-    fn open_gate(&mut self, at: Option<usize>) {
-        if let Some(at) = at {
-            self.gates[at].opens_at = OpensAt::Open;
-            self.release(at);
-        }
-    }
-
-    /// Deliveries that came between a binary packet and its last attachment.
-    fn open_held(&mut self) {
-        for at in 0..self.gates.len() {
-            if self.gates[at].opens_at == OpensAt::Open {
-                self.release(at);
-            }
-        }
-    }
-
-    fn release(&mut self, at: usize) {
-        // Bytes that wait at a gate count already.
-        self.queue.extend(self.gates[at].waiting.drain(..));
-    }
-
-    /// Closes gates for good; what waited at them is dropped.
-    fn close_gates(&mut self, which: impl Fn(&Gate) -> bool) {
-        for gate in self.gates.extract_if(.., |gate| which(gate)) {
-            self.queued -= gate.waiting.iter().map(Bytes::len).sum::<usize>();
-            self.backlog = self.backlog.min(self.queued);
-        }
-    }
-
-    fn set_gate(&mut self, namespace: &str, opens_at: OpensAt) -> &mut Gate {
-        let at = self
-            .gates
-            .iter()
-            .position(|gate| gate.namespace == namespace)
-            .unwrap_or_else(|| {
-                self.gates.push(Gate {
-                    namespace: namespace.to_owned(),
-                    opens_at,
-                    pid: None,
-                    waiting: Vec::new(),
-                });
-                self.gates.len() - 1
-            });
-        self.gates[at].opens_at = opens_at;
-        &mut self.gates[at]
-    }
-
-    fn deliver(&mut self, namespace: &str, frame: &Bytes, pace: Pace) -> Result<(), LinkError> {
-        if self.closed {
-            return Err(LinkError::Closed);
-        }
-        let live = self.live();
-        let gate = self
-            .gates
-            .iter_mut()
-            .find(|gate| gate.namespace == namespace)
-            .ok_or(LinkError::Closed)?;
-        match pace {
-            // One frame goes through however long it is: it would not be shorter next time.
-            Pace::Live if live > 0 && live + frame.len() > QUEUE_BYTES => return Err(LinkError::Full),
-            Pace::Live => {}
-            Pace::Backlog => self.backlog += frame.len(),
-        }
-        self.queued += frame.len();
-        if gate.opens_at == OpensAt::Open && self.attachments == 0 {
-            self.queue.push_back(frame.clone());
-        } else {
-            gate.waiting.push(frame.clone());
-        }
-        Ok(())
     }
 }
 
