@@ -45,7 +45,9 @@ pub struct Crowd {
 pub struct Seen {
     /// Everything that is wrong.
     pub faults: Faults,
-    /// Times from produce call to receipt of all deliveries, in µs, sorted.
+    /// Counted records that came, over all clients.
+    pub received: u64,
+    /// Times from produce call to receipt of all deliveries after the warm-up, in µs, sorted.
     pub latencies: Vec<u32>,
     /// When the first counted record was handed to the producer, in ns since the start of the program.
     pub first_born: Option<u64>,
@@ -54,11 +56,11 @@ pub struct Seen {
 }
 
 impl Crowd {
-    /// Connects `clients` clients, of which each joins one of `rooms` rooms.
+    /// Connects `clients` clients, of which each joins one of `rooms` rooms. They note latencies from record `noted_from` on.
     ///
     /// # Errors
     /// Where one is not let in.
-    pub async fn connect(url: &str, clients: u64, rooms: u64, start: Instant) -> anyhow::Result<Self> {
+    pub async fn connect(url: &str, clients: u64, rooms: u64, noted_from: u64, start: Instant) -> anyhow::Result<Self> {
         let progress = Arc::new(Progress::default());
         let (give_up, given_up) = watch::channel(false);
         let readers = futures_util::stream::iter(0..clients)
@@ -68,7 +70,7 @@ impl Crowd {
                     let client = enter(url, number, rooms)
                         .await
                         .with_context(|| format!("client {number}"))?;
-                    let ledger = Ledger::new(number % rooms, rooms);
+                    let ledger = Ledger::new(number % rooms, rooms, noted_from);
                     anyhow::Ok(tokio::spawn(read(client, ledger, progress, given_up, start)))
                 }
             })
@@ -121,6 +123,7 @@ impl Crowd {
     pub async fn finish(self, records: u64, within: Duration) -> anyhow::Result<Seen> {
         let mut seen = Seen {
             faults: Faults::default(),
+            received: 0,
             latencies: Vec::new(),
             first_born: None,
             last_at: 0,
@@ -139,6 +142,7 @@ impl Crowd {
             seen.faults += ledger.faults(records);
             seen.first_born = seen.first_born.into_iter().chain(ledger.first_born).min();
             seen.last_at = seen.last_at.max(ledger.last_at);
+            seen.received += ledger.received;
             seen.latencies.extend(ledger.latencies);
         }
         seen.latencies.sort_unstable();

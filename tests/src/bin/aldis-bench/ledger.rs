@@ -13,6 +13,8 @@ pub const ALL_PARTITIONS: u32 = (1 << PARTITIONS) - 1;
 pub struct Ledger {
     room: u64,
     rooms: u64,
+    /// Records before this one are checked as all are, but their latency is not noted.
+    noted_from: u64,
     /// One bit for each record of the room, by its number divided by the number of rooms.
     seen: Vec<u64>,
     /// Number of the last record, by partition.
@@ -22,6 +24,8 @@ pub struct Ledger {
     faults: Faults,
     /// Partitions whose end was seen, as bits.
     ended: u32,
+    /// Counted records that came.
+    pub received: u64,
     /// Times from birth to receipt in µs.
     pub latencies: Vec<u32>,
     /// When the first counted record was handed to the producer, in ns since the start of the program.
@@ -50,17 +54,19 @@ pub struct Faults {
 }
 
 impl Ledger {
-    /// Empty books of a client in one of `rooms` rooms.
-    pub fn new(room: u64, rooms: u64) -> Self {
+    /// Empty books of a client in one of `rooms` rooms, which notes latencies from record `noted_from` on.
+    pub fn new(room: u64, rooms: u64, noted_from: u64) -> Self {
         Self {
             room,
             rooms,
+            noted_from,
             seen: Vec::new(),
             last: [None; PARTITIONS as usize],
             epoch: String::new(),
             seq: 0,
             faults: Faults::default(),
             ended: 0,
+            received: 0,
             latencies: Vec::new(),
             first_born: None,
             last_at: 0,
@@ -83,8 +89,11 @@ impl Ledger {
     }
 
     fn take_counted(&mut self, stamp: &Stamp, now: u64) {
-        self.latencies
-            .push(u32::try_from(now.saturating_sub(stamp.born) / 1000).unwrap_or(u32::MAX));
+        self.received += 1;
+        if stamp.number >= self.noted_from {
+            let micros = now.saturating_sub(stamp.born) / 1000;
+            self.latencies.push(u32::try_from(micros).unwrap_or(u32::MAX));
+        }
         self.first_born.get_or_insert(stamp.born);
         self.last_at = now;
         if Stamp::room_of(stamp.number, self.rooms) != self.room {

@@ -70,7 +70,7 @@ impl Bench {
     }
 
     async fn load_on(&self, stage: &Stage, title: String, clients: u64, plan: Plan) -> anyhow::Result<Results> {
-        let crowd = Crowd::connect(&stage.gateway.url, clients, plan.rooms, self.start).await?;
+        let crowd = Crowd::connect(&stage.gateway.url, clients, plan.rooms, plan.warm_up, self.start).await?;
         let producer = Producer::new(&stage.broker.address(), self.linger, self.start)?;
         wait_until_read(&crowd, &producer).await?;
 
@@ -102,7 +102,7 @@ impl Bench {
         let micros = |used: Duration, by: u64| used.as_secs_f64() * 1e6 / by as f64;
         let mebibytes = |kib: u64| kib as f64 / 1024.0;
         results.add("records", "records produced", plan.records as f64, 0);
-        results.add("deliveries", "deliveries received", seen.latencies.len() as f64, 0);
+        results.add("deliveries", "deliveries received", seen.received as f64, 0);
         results.add("seconds", "first produce call to last receipt, s", seconds, 2);
         results.add("records_per_second", "records/s", plan.records as f64 / seconds, 0);
         results.add("deliveries_per_second", "deliveries/s", expected as f64 / seconds, 0);
@@ -212,7 +212,7 @@ impl Bench {
         let empty = settled(stage.gateway.pid).await?;
         let before = stage.used()?;
         let connecting = Instant::now();
-        let crowd = Crowd::connect(&stage.gateway.url, clients, clients, self.start).await?;
+        let crowd = Crowd::connect(&stage.gateway.url, clients, clients, 0, self.start).await?;
         let seconds = connecting.elapsed().as_secs_f64();
         let used = stage.used()?.since(before);
         let full = settled(stage.gateway.pid).await?;

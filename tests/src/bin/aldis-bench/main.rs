@@ -31,6 +31,10 @@ use results::Results;
 /// CPU of the gateway.
 const GATEWAY_CPU: usize = 0;
 
+/// Latencies of the first seconds of a steady run do not count (in a run of less than twice as long, those of its first
+/// half). 5 s: a Kafka that has just started is still compiling itself, and everything waits for it.
+const WARM_UP_SECONDS: u64 = 5;
+
 /// CPU of everything else.
 const LOAD_CPU: usize = 1;
 
@@ -48,7 +52,7 @@ struct Args {
     rate: f64,
 
     /// Seconds (steady)
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 
     /// Clients [default: 1000; idle: 5000]
@@ -76,7 +80,7 @@ struct Args {
     linger_ms: u64,
 
     /// Most that the gateway's memory may grow after the first 15 s of a steady run, in KiB/s
-    #[arg(long, default_value_t = 64.0)]
+    #[arg(long, default_value_t = 32.0)]
     max_growth: f64,
 
     /// How often each scenario is run; medians are shown
@@ -170,55 +174,49 @@ fn run(args: &Args) -> anyhow::Result<bool> {
 
 async fn one(scenario: Scenario, args: &Args, bench: &Bench) -> anyhow::Result<Results> {
     let bytes = args.payload_bytes;
-    let clients = args
-        .clients
-        .unwrap_or(if scenario == Scenario::Idle { 5000 } else { 1000 });
+    let default_clients = if scenario == Scenario::Idle { 5000 } else { 1000 };
+    let clients = args.clients.unwrap_or(default_clients);
+    let (what, plan) = match scenario {
+        Scenario::Idle => {
+            let title = format!("idle: {clients} clients in as many rooms");
+            return bench.idle(title, clients).await;
+        }
+        Scenario::Pure => return pure::measure(bytes),
+        Scenario::BurstRooms => args.burst(1000, 50_000),
+        Scenario::BurstBroadcast => args.burst(1, 1000),
+        Scenario::Steady | Scenario::All | Scenario::Burst => args.steady(100),
+    };
     let broker = match args.broker {
         BrokerKind::Kafka => "Apache Kafka",
         BrokerKind::Embedded => "embedded broker",
     };
-    let linger = args.linger_ms;
-    let burst = |rooms: u64, records: u64| {
-        let (rooms, records) = (args.rooms.unwrap_or(rooms), args.records.unwrap_or(records));
-        let title = format!("burst: {records} records at once, {clients} clients in {rooms} rooms");
-        (
-            title,
-            Plan {
-                records,
-                rooms,
-                rate: None,
-                bytes,
-            },
-        )
-    };
-    let (title, plan) = match scenario {
-        Scenario::Idle => {
-            return bench
-                .idle(format!("idle: {clients} clients in as many rooms"), clients)
-                .await;
-        }
-        Scenario::Pure => return pure::measure(bytes),
-        Scenario::BurstRooms => burst(1000, 50_000),
-        Scenario::BurstBroadcast => burst(1, 1000),
-        Scenario::Steady | Scenario::All | Scenario::Burst => {
-            let (rate, seconds, rooms) = (args.rate, args.seconds, args.rooms.unwrap_or(100));
-            let title = format!("steady: {rate} records/s for {seconds} s, {clients} clients in {rooms} rooms");
-            (
-                title,
-                Plan {
-                    records: (rate * seconds as f64) as u64,
-                    rooms,
-                    rate: Some(rate),
-                    bytes,
-                },
-            )
-        }
-    };
-    bench
-        .load(
-            format!("{title}, {bytes}-byte records, linger {linger} ms, {broker}"),
-            clients,
-            plan,
-        )
-        .await
+    let (rooms, linger) = (plan.rooms, args.linger_ms);
+    let title =
+        format!("{what}, {clients} clients in {rooms} rooms, {bytes}-byte records, linger {linger} ms, {broker}");
+    bench.load(title, clients, plan).await
+}
+
+impl Args {
+    fn burst(&self, rooms: u64, records: u64) -> (String, Plan) {
+        let plan = Plan {
+            records: self.records.unwrap_or(records),
+            rooms: self.rooms.unwrap_or(rooms),
+            rate: None,
+            warm_up: 0,
+            bytes: self.payload_bytes,
+        };
+        (format!("burst: {} records at once", plan.records), plan)
+    }
+
+    fn steady(&self, rooms: u64) -> (String, Plan) {
+        let records = |seconds: u64| (self.rate * seconds as f64) as u64;
+        let plan = Plan {
+            records: records(self.seconds),
+            rooms: self.rooms.unwrap_or(rooms),
+            rate: Some(self.rate),
+            warm_up: records(WARM_UP_SECONDS.min(self.seconds / 2)),
+            bytes: self.payload_bytes,
+        };
+        (format!("steady: {} records/s for {} s", self.rate, self.seconds), plan)
+    }
 }

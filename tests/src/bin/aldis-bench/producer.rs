@@ -30,6 +30,8 @@ pub struct Plan {
     pub rooms: u64,
     /// Records a second; `None`: all at once.
     pub rate: Option<f64>,
+    /// The first so many records are for warming up: their latency does not count, everything else does.
+    pub warm_up: u64,
     /// Length of a record's value.
     pub bytes: usize,
 }
