@@ -191,7 +191,11 @@ async fn read(
         };
         match incoming {
             // The greeting has no stamp.
-            Ok(Incoming::Event(event)) if event.text().starts_with("[\"connection:") => {}
+            // What the gateway says of itself: its greeting, and whether the session was recovered.
+            Ok(Incoming::Event(event))
+                if ["[\"connection:", "[\"aldis:"]
+                    .iter()
+                    .any(|own| event.text().starts_with(own)) => {}
             Ok(Incoming::Event(event)) => match ledger
                 .take(event.text(), nanos_since(start))
                 .map(|stamp| (stamp.kind, stamp.partition))
