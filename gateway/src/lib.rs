@@ -35,3 +35,4 @@ pub mod admin;
 pub mod clock;
 pub mod logs;
 pub mod metrics;
+pub mod sabotage;

@@ -190,7 +190,6 @@ async fn read(
             _ = &mut given_up => break,
         };
         match incoming {
-            // The greeting has no stamp.
             // What the gateway says of itself: its greeting, and whether the session was recovered.
             Ok(Incoming::Event(event))
                 if ["[\"connection:", "[\"aldis:"]
