@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aldis_crds::names::ChannelName;
 use aldis_manifest::{Located, Manifests, Origin, Problem, read_dir};
-use aldis_operator::validate::{Object, ObjectName, Objects, Others, Outcome, Reason, validate};
+use aldis_operator::validate::{Grants, Object, ObjectName, Objects, Others, Outcome, Reason, validate};
 
 /// Everything in a directory, what can be served of it, and everything that is wrong.
 pub struct Declared {
@@ -64,6 +64,7 @@ impl Declared {
             secrets: secrets.iter().map(|located| &located.value).collect(),
             other_gateways: others(elsewhere.gateways, "NotificationGateway", problems),
             other_secrets: others(elsewhere.secrets, "Secret", problems),
+            grants: Grants::Everything,
         });
         let in_files = problems.iter().map(|problem| Finding {
             problem: problem.clone(),

@@ -9,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::limits::{Limits, ttl_ms};
 use crate::schema;
 
 pub mod authentication;
@@ -81,6 +82,9 @@ pub struct NotificationChannelSpec {
     /// Where records go that this channel cannot process. Default: the gateway's topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// What this channel may use at most; never more than its gateway grants its namespace.
+    #[serde(default, skip_serializing_if = "Limits::say_nothing")]
+    pub limits: Limits,
 }
 
 /// A gateway, or one of its listeners, as in Gateway API.
@@ -145,19 +149,9 @@ impl Default for History {
 }
 
 impl History {
-    /// `ttl` in milliseconds; an hour at most 24 times over.
+    /// `ttl` in milliseconds; 24 hours at most.
     pub fn ttl_ms(&self) -> i64 {
-        let (number, unit) = self.ttl.split_at(self.ttl.len().saturating_sub(1));
-        let unit = match unit {
-            "h" => 3_600_000,
-            "m" => 60_000,
-            _ => 1_000,
-        };
-        number
-            .parse::<i64>()
-            .unwrap_or(0)
-            .saturating_mul(unit)
-            .min(24 * 3_600_000)
+        ttl_ms(&self.ttl)
     }
 }
 

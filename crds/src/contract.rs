@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{NotificationChannelSpec, SecretKeyRef};
 use crate::gateway::Listener;
+use crate::limits::ResolvedLimits;
 use crate::names::ChannelName;
 
 /// Version of this contract.
@@ -26,6 +27,9 @@ pub struct GatewayConfig {
     pub listeners: Vec<Listener>,
     /// Channels, in the order in which they were accepted.
     pub channels: Vec<ChannelConfig>,
+    /// What the channels of a namespace may use together. One that is not here has the default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<String, ResolvedLimits>,
 }
 
 /// How to reach Kafka.
@@ -50,6 +54,9 @@ pub struct ChannelConfig {
     pub attachments: Vec<Attachment>,
     /// What its tenant declared.
     pub spec: NotificationChannelSpec,
+    /// What it may use, within what its namespace may.
+    #[serde(default, skip_serializing_if = "ResolvedLimits::are_default")]
+    pub limits: ResolvedLimits,
 }
 
 /// A Socket.IO namespace on a listener.

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
+pub mod tenants;
+
+pub use tenants::{LabelSelector, Tenant};
+
 /// A gateway: the Kafka it reads, and the listeners on which clients connect.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -33,6 +37,11 @@ pub struct NotificationGatewaySpec {
         validation = ("self.all(l, self.exists_one(o, o.port == l.port))", "each listener needs a port of its own")
     )]
     pub listeners: Vec<Listener>,
+    /// Who may attach here, and what each may claim. What is absent is denied; without this list, everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = ("self.all(t, self.exists_one(o, o.name == t.name))", "each tenant needs a name of its own"))]
+    pub tenants: Option<Vec<Tenant>>,
 }
 
 /// How the gateway reaches Kafka.
@@ -69,4 +78,9 @@ pub struct Listener {
     /// TCP port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
+    /// Address ranges of the proxies in front. What they say in X-Forwarded-For is believed: a client's address is the
+    /// right-most one there that is in no such range. Default: none, and it is the peer's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::address_ranges")]
+    pub trusted_proxies: Vec<String>,
 }

@@ -12,6 +12,7 @@
 
 pub mod channel;
 pub mod gateway;
+pub mod limits;
 
 pub mod names;
 

@@ -29,6 +29,24 @@ pub(crate) fn expressions_by_name(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Labels of Kubernetes: at most 16.
+pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 63 }
+    })
+}
+
+/// Values of labels; the empty one is one.
+pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": { "type": "string", "maxLength": 63 }
+    })
+}
+
 /// The one way to say "all arguments as they came".
 pub(crate) fn all_arguments(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["{args}"] })
@@ -68,4 +86,14 @@ string_lists! {
     query_fields: 16, 64, r"^[A-Za-z_][A-Za-z0-9_]*$";
     /// Paths of fields in an event: `data.order_id`.
     field_paths: 32, 256, r"^data(\.[A-Za-z_][A-Za-z0-9_]*)+$";
+    /// Names of listeners.
+    listener_names: 16, 63, r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+    /// Socket.IO namespaces and HTTP paths that may be claimed.
+    granted_paths: 64, 128, r"^/((\{namespace\}|[A-Za-z0-9._~-])+/)*(\*|(\{namespace\}|[A-Za-z0-9._~-])*)$";
+    /// Topics that may be claimed.
+    granted_topics: 64, 249, r"^(\{namespace\}|[A-Za-z0-9._-])+([._-]\*)?$";
+    /// Hosts and address ranges.
+    egress: 64, 253, r"^[A-Za-z0-9*._:\[\]/-]+$";
+    /// Addresses, or ranges of them (CIDR).
+    address_ranges: 64, 43, r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$";
 }

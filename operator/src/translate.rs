@@ -20,6 +20,7 @@ pub fn translate(validated: &Validated) -> GatewayConfig {
         },
         listeners: gateway.spec.listeners.clone(),
         channels: validated.channels.clone(),
+        tenants: validated.tenants.clone(),
     }
 }
 
@@ -30,29 +31,25 @@ fn default_group_id(gateway: &ObjectName) -> String {
 
 #[cfg(test)]
 mod tests {
-    use aldis_crds::NotificationGatewaySpec;
     use aldis_crds::contract::Keys;
-    use aldis_crds::gateway::{Kafka, Listener};
+    use serde_json::json;
 
     use super::*;
     use crate::validate::Gateway;
 
     fn group_id(declared: Option<&str>) -> String {
-        let kafka = Kafka {
-            bootstrap_servers: vec!["kafka:9092".to_owned()],
-            group_id: declared.map(str::to_owned),
-            dead_letter_topic: "dead".to_owned(),
-        };
-        let listeners = vec![Listener {
-            name: "web".to_owned(),
-            port: 3000,
-        }];
+        let mut kafka = json!({ "bootstrapServers": ["kafka:9092"], "deadLetterTopic": "dead" });
+        if let Some(declared) = declared {
+            kafka["groupId"] = declared.into();
+        }
+        let spec = json!({ "kafka": kafka, "listeners": [{ "name": "web", "port": 3000 }] });
         let validated = Validated {
             gateway: Gateway {
                 name: ObjectName::new("realtime", "shared"),
-                spec: NotificationGatewaySpec { kafka, listeners },
+                spec: serde_json::from_value(spec).unwrap(),
             },
             channels: Vec::new(),
+            tenants: Default::default(),
             keys: Keys::default(),
         };
         translate(&validated).kafka.group_id

@@ -4,16 +4,18 @@
 //! Objects → index      each object once, channels by age
 //!         → gateway    can it be served at all?
 //!         → channel    parents, paths, secrets, topics; then everything that the gateway would compile
+//!         → grants     per gateway: which tenant a channel is of, and what that may use
 //!         → claims     per gateway: who has which path, which topic is read and which takes dead letters
 //!         → Outcome
 //! ```
 //! A channel that has a problem is left out, and all others are served. A parent that does not resolve is the one
 //! exception: it concerns that parent alone, so that deleting one gateway takes nothing down on another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use aldis_crds::contract::{ChannelConfig, Keys};
+use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::{NotificationChannel, NotificationGateway, NotificationGatewaySpec};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::ObjectMeta;
@@ -27,7 +29,9 @@ mod parents;
 mod secrets;
 
 mod claims;
+mod grants;
 
+pub use grants::Grants;
 use index::Index;
 
 /// Everything that was declared in one place: a cluster, or a directory.
@@ -43,6 +47,8 @@ pub struct Objects<'a> {
     pub other_gateways: Others,
     /// Secrets that exist but are not in `secrets`. A channel that refers to one is checked, and not served.
     pub other_secrets: Others,
+    /// What a gateway that says nothing about tenants means by it.
+    pub grants: Grants,
 }
 
 /// Objects that are known to exist, and no more.
@@ -116,6 +122,8 @@ pub struct Validated {
     pub gateway: Gateway,
     /// The channels that it serves, oldest first. No two have an attachment in common.
     pub channels: Vec<ChannelConfig>,
+    /// What the channels of a namespace may use together, where that is not the default.
+    pub tenants: BTreeMap<String, ResolvedLimits>,
     /// The keys of exactly these channels.
     pub keys: Keys,
 }
@@ -197,6 +205,8 @@ pub enum Reason {
     RefNotPermitted,
     /// A Secret, or the key in it, does not exist.
     SecretNotFound,
+    /// The gateway does not serve the channel's namespace.
+    TenantNotAllowed,
     /// A topic that this channel must not read.
     TopicNotAllowed,
 }
@@ -210,6 +220,7 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::SecretNotFound => "SecretNotFound",
+            Self::TenantNotAllowed => "TenantNotAllowed",
             Self::TopicNotAllowed => "TopicNotAllowed",
         }
     }
@@ -224,7 +235,7 @@ pub fn validate(objects: &Objects<'_>) -> Outcome {
     for gateway in index.gateways.values() {
         let wrong = gateway::problems(gateway);
         if wrong.is_empty() {
-            gateways.push(claims::settle(gateway, &candidates, &mut problems));
+            gateways.push(claims::settle(gateway, objects.grants, &candidates, &mut problems));
         }
         problems.extend(wrong);
     }

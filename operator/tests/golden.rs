@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use aldis_crds::contract::GatewayConfig;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 use aldis_manifest::{Positions, documents, read_str};
+use aldis_operator::validate::Grants;
 use aldis_operator::validate::Object;
 use aldis_operator::{Objects, Outcome, translate, validate};
 use base64::Engine as _;
@@ -51,6 +52,7 @@ impl Input {
             gateways: self.gateways.iter().map(|(gateway, _)| gateway).collect(),
             channels: self.channels.iter().map(|(channel, _)| channel).collect(),
             secrets: self.secrets.iter().map(|(secret, _)| secret).collect(),
+            grants: Grants::Everything,
             ..Objects::default()
         }
     }

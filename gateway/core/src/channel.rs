@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
+use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
 
 use crate::compiler::{Compiler, Problem};
@@ -29,6 +30,8 @@ pub struct Channel {
     pub history_size: usize,
     /// For how long, in ms.
     pub history_ttl_ms: i64,
+    /// What it may use.
+    pub limits: ResolvedLimits,
     /// Who may connect.
     pub methods: Methods,
     /// What clients may do.
@@ -72,7 +75,8 @@ impl Channel {
             attachments: config.attachments.clone(),
             dead_letter_topic: spec.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone()),
             history_size: spec.history.size as usize,
-            history_ttl_ms: spec.history.ttl_ms(),
+            history_ttl_ms: spec.history.ttl_ms().min(config.limits.history_ttl_ms),
+            limits: config.limits.clone(),
             methods: Methods::compile(
                 spec.authentication.as_ref(),
                 &config.channel.namespace,

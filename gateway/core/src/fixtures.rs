@@ -46,6 +46,7 @@ pub(crate) fn config(mut spec: JsonValue) -> ChannelConfig {
             path: "/bistro/orders".to_owned(),
         }],
         spec: serde_json::from_value(spec).expect("the spec fits its type"),
+        limits: Default::default(),
     }
 }
 

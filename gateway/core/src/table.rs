@@ -1,9 +1,10 @@
 //! The table: all channels of a gateway, by what leads to them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aldis_crds::contract::{Attachment, GatewayConfig, Keys};
+use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
 
 use crate::channel::Channel;
@@ -17,6 +18,8 @@ pub struct Table {
     /// Channels by topic, each with those of its sources that read it.
     by_topic: HashMap<String, Vec<(usize, Vec<usize>)>>,
     by_attachment: HashMap<Attachment, usize>,
+    /// By namespace.
+    tenants: BTreeMap<String, ResolvedLimits>,
 }
 
 /// A channel that can not be served, and why.
@@ -38,7 +41,10 @@ impl Table {
                 .map(|channel| Channel::compile(channel, keys))
                 .collect::<Vec<_>>()
         });
-        let mut table = Self::default();
+        let mut table = Self {
+            tenants: config.tenants.clone(),
+            ..Self::default()
+        };
         let mut bad = Vec::new();
         for (config, compiled) in config.channels.iter().zip(compiled) {
             match compiled {
@@ -92,6 +98,11 @@ impl Table {
     /// The channel at a Socket.IO namespace of a listener.
     pub fn at(&self, attachment: &Attachment) -> Option<&Arc<Channel>> {
         self.by_attachment.get(attachment).map(|index| &self.channels[*index])
+    }
+
+    /// What the channels of a namespace may use together.
+    pub fn tenant(&self, namespace: &str) -> ResolvedLimits {
+        self.tenants.get(namespace).cloned().unwrap_or_default()
     }
 
     /// Where clients can connect.
@@ -161,6 +172,7 @@ mod tests {
             },
             listeners: Vec::new(),
             channels: vec![bad, good],
+            tenants: Default::default(),
         };
         let (table, problems) = Table::compile(&config, &Keys::default());
         assert_eq!(table.channels().len(), 1);

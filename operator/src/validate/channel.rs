@@ -7,6 +7,7 @@ use aldis_core::expression::bounds::on_big_stack;
 use aldis_crds::NotificationChannel;
 use aldis_crds::channel::SecretKeyRef;
 use aldis_crds::contract::{ChannelConfig, Keys, Secret as Key};
+use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
 
 use super::index::{Entry, Index};
@@ -102,6 +103,7 @@ fn candidate(
             },
             attachments: Vec::new(),
             spec: channel.value.spec.clone(),
+            limits: ResolvedLimits::default(),
         },
         paths,
         keys,

@@ -3,23 +3,26 @@
 //! What a channel has claimed it keeps against all younger ones, even while something else about it is wrong. So a path
 //! changes hands only when its owner gives it up, and one tenant's mistake never sends its clients to another tenant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aldis_crds::NotificationGateway;
 use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
+use aldis_crds::limits::ResolvedLimits;
 
 use super::channel::Candidate;
 use super::index::Entry;
-use super::{Gateway, Object, Problem, Reason, Validated, parents};
+use super::{Gateway, Grants, Object, Problem, Reason, Validated, grants, parents};
 
 /// What the gateway serves of all channels (oldest first).
 pub(super) fn settle(
     gateway: &Entry<'_, NotificationGateway>,
+    grants: Grants,
     candidates: &[Candidate],
     problems: &mut Vec<Problem>,
 ) -> Validated {
     let mut claims = Claims::default();
     let mut channels = Vec::new();
+    let mut tenants = BTreeMap::new();
     let mut keys = Keys::default();
     for candidate in candidates {
         let ChannelConfig { channel, spec, .. } = &candidate.config;
@@ -28,6 +31,10 @@ pub(super) fn settle(
         if attachments.is_empty() {
             continue;
         }
+        let Some(granted) = grants.limits(gateway.value, &channel.namespace) else {
+            problems.push(grants::not_allowed(gateway, candidate));
+            continue;
+        };
         let conflicts = claims.conflicts(gateway, candidate, &attachments);
         claims.enter(candidate, &attachments);
         if candidate.servable && conflicts.is_empty() {
@@ -36,8 +43,12 @@ pub(super) fn settle(
             }
             channels.push(ChannelConfig {
                 attachments,
+                limits: granted.within(&spec.limits),
                 ..candidate.config.clone()
             });
+            if granted != ResolvedLimits::default() {
+                tenants.insert(channel.namespace.clone(), granted);
+            }
         }
         problems.extend(conflicts);
     }
@@ -47,6 +58,7 @@ pub(super) fn settle(
             spec: gateway.value.spec.clone(),
         },
         channels,
+        tenants,
         keys,
     }
 }

@@ -65,6 +65,7 @@ fn a_gateway_gets_the_keys_of_the_channels_that_it_serves_and_no_others() {
         gateways: vec![&shared, &other],
         channels: vec![&good, &bad],
         secrets: secrets.iter().collect(),
+        grants: Grants::Everything,
         ..Objects::default()
     });
     assert_eq!(served(&outcome), ["bistro/good"]);
@@ -92,6 +93,7 @@ fn string_data_wins_over_data_as_it_does_in_a_cluster() {
         gateways: vec![&shared],
         channels: vec![&orders],
         secrets: vec![&jwt],
+        grants: Grants::Everything,
         ..Objects::default()
     });
     let key = outcome.gateways[0].keys.get("bistro", &reference()).unwrap();
@@ -106,6 +108,7 @@ fn a_gateway_that_is_elsewhere_is_no_problem() {
             channels: vec![&orders],
             secrets: vec![&jwt],
             other_gateways,
+            grants: Grants::Everything,
             ..Objects::default()
         };
         validate(&objects).problems.len()
@@ -125,6 +128,7 @@ fn a_channel_whose_secret_is_elsewhere_is_checked_but_not_served() {
             gateways: vec![&shared],
             channels: vec![orders],
             other_secrets: Others::Any,
+            grants: Grants::Everything,
             ..Objects::default()
         })
     };
@@ -155,6 +159,7 @@ fn the_order_of_the_input_does_not_matter() {
             gateways: gateways.iter().collect(),
             channels: channels.iter().collect(),
             secrets: secrets.iter().collect(),
+            grants: Grants::Everything,
             ..Objects::default()
         };
         if reverse {
@@ -195,6 +200,7 @@ fn hostile_input_is_reported_and_harms_no_other() {
         gateways: vec![&shared],
         channels: vec![&hostile, &good],
         secrets: vec![&jwt],
+        grants: Grants::Everything,
         ..Objects::default()
     });
     assert_eq!(served(&outcome), ["bistro/good"]);

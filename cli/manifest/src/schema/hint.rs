@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::shown;
 
 /// What a value must be to fit a pattern. The tests know that every pattern of the kinds is here.
-const PATTERNS: [(&str, &str); 14] = [
+const PATTERNS: &[(&str, &str)] = &[
     (
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         "must be lower-case letters, digits and '-', and begin and end with a letter or digit",
@@ -56,6 +56,26 @@ const PATTERNS: [(&str, &str); 14] = [
     (
         r"^data(\.[A-Za-z_][A-Za-z0-9_]*)+$",
         "must be the path of a field in the event's data, such as data.order_id",
+    ),
+    (
+        r"^[1-9][0-9]{0,8}(k|M|G|Ki|Mi|Gi)?$",
+        "must be a number of bytes, such as 100000, 64Ki or 256Mi",
+    ),
+    (
+        r"^/((\{namespace\}|[A-Za-z0-9._~-])+/)*(\*|(\{namespace\}|[A-Za-z0-9._~-])*)$",
+        "must be a path, such as /orders; {namespace} stands for the channel's, and a * behind the last / for anything",
+    ),
+    (
+        r"^(\{namespace\}|[A-Za-z0-9._-])+([._-]\*)?$",
+        "must be a topic, such as orders; {namespace} stands for the channel's, and a * at the end, behind one of . _ and -, for anything",
+    ),
+    (
+        r"^[A-Za-z0-9*._:\[\]/-]+$",
+        "must be a host or an address range, such as id.example.com or 10.0.0.0/8",
+    ),
+    (
+        r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$",
+        "must be an address or a range of addresses, such as 10.0.0.0/8 or fd00::/8",
     ),
 ];
 

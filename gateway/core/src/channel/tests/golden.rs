@@ -75,6 +75,7 @@ fn table(name: &str) -> (ChannelConfig, Table) {
         },
         listeners: Vec::new(),
         channels: vec![config.clone()],
+        tenants: Default::default(),
     };
     let (table, bad) = Table::compile(&gateway, &keys());
     assert_eq!(bad, [], "{name}");
