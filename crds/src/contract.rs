@@ -12,6 +12,8 @@ use crate::gateway::Listener;
 use crate::limits::ResolvedLimits;
 use crate::names::ChannelName;
 
+pub mod files;
+
 /// Version of this contract.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -69,26 +71,50 @@ pub struct Attachment {
     pub path: String,
 }
 
-/// Key material by tenant and reference. Never serialised with the configuration, never printed.
-#[derive(Clone, Default)]
-pub struct Keys(BTreeMap<(String, SecretKeyRef), Secret>);
+/// Key material: of channels by tenant and reference, of listeners by name. Never serialised with the configuration, never
+/// printed; [`files`] is how it is handed over.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    channels: BTreeMap<(String, SecretKeyRef), Secret>,
+    listeners: BTreeMap<String, Certificate>,
+}
 
 impl Keys {
     /// Adds the value of `reference` in the namespace of a tenant.
     pub fn insert(&mut self, namespace: &str, reference: SecretKeyRef, value: Secret) {
-        self.0.insert((namespace.to_owned(), reference), value);
+        self.channels.insert((namespace.to_owned(), reference), value);
     }
 
     /// The value of `reference` in the namespace of a tenant.
     pub fn get(&self, namespace: &str, reference: &SecretKeyRef) -> Option<&Secret> {
-        self.0.get(&(namespace.to_owned(), reference.clone()))
+        self.channels.get(&(namespace.to_owned(), reference.clone()))
+    }
+
+    /// Adds what the listener of this name ends TLS with.
+    pub fn insert_certificate(&mut self, listener: &str, certificate: Certificate) {
+        self.listeners.insert(listener.to_owned(), certificate);
+    }
+
+    /// What the listener of this name ends TLS with.
+    pub fn certificate(&self, listener: &str) -> Option<&Certificate> {
+        self.listeners.get(listener)
     }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        let (channels, listeners) = (self.channels.keys(), self.listeners.keys());
+        f.debug_set().entries(channels).entries(listeners).finish()
     }
+}
+
+/// A certificate with its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, the listener's own first.
+    pub chain: Secret,
+    /// Its private key.
+    pub key: Secret,
 }
 
 /// Bytes that do not print.

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
+pub mod listener;
 pub mod tenants;
 
+pub use listener::{Cors, EngineSettings, Heartbeat, Listener, Tls, TlsSecretRef, Transport};
 pub use tenants::{LabelSelector, Tenant};
 
 /// A gateway: the Kafka it reads, and the listeners on which clients connect.
@@ -66,21 +68,4 @@ pub struct Kafka {
 /// The dead letter topic of a gateway that names none.
 pub fn default_dead_letter_topic() -> String {
     "aldis.dead-letters".to_owned()
-}
-
-/// One Socket.IO server.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Listener {
-    /// Channels name it in `parentRefs[].sectionName`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    pub name: String,
-    /// TCP port.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-    /// Address ranges of the proxies in front. What they say in X-Forwarded-For is believed: a client's address is the
-    /// right-most one there that is in no such range. Default: none, and it is the peer's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::address_ranges")]
-    pub trusted_proxies: Vec<String>,
 }

@@ -57,6 +57,11 @@ pub(crate) fn empty_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object" })
 }
 
+/// A time span of a listener: a number and `ms`, `s` or `m`.
+pub(crate) fn time_span(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 2, "maxLength": 8, "pattern": r"^[1-9][0-9]{0,5}(ms|s|m)$" })
+}
+
 macro_rules! string_lists {
     ($($(#[$doc:meta])* $name:ident: $max_items:literal, $max_length:literal, $pattern:literal;)*) => {$(
         $(#[$doc])*
@@ -74,6 +79,8 @@ macro_rules! string_lists {
 string_lists! {
     /// `host:port`, as Kafka's `bootstrap.servers`.
     bootstrap_servers: 16, 256, r"^[A-Za-z0-9._\[\]:-]+:[0-9]{1,5}$";
+    /// Origins as browsers send them, or `*`.
+    origins: 64, 256, r"^(\*|https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?)$";
     /// Socket.IO namespaces.
     paths: 16, 128, r"^/[A-Za-z0-9._~/-]*$";
     /// Kafka topics, by Kafka's own rule.

@@ -41,7 +41,8 @@ pub struct Objects<'a> {
     pub gateways: Vec<&'a NotificationGateway>,
     /// All channels.
     pub channels: Vec<&'a NotificationChannel>,
-    /// Secrets. Only those are read that belong to a channel's namespace, are labelled for it and are referred to.
+    /// Secrets. Only those are read that are referred to, and belong to a channel's namespace and are labelled for it, or to
+    /// a gateway's and are of type `kubernetes.io/tls`.
     pub secrets: Vec<&'a Secret>,
     /// Gateways that exist but are not in `gateways`, because they cannot be read or are somewhere else.
     pub other_gateways: Others,
@@ -124,7 +125,7 @@ pub struct Validated {
     pub channels: Vec<ChannelConfig>,
     /// What the channels of a namespace may use together, where that is not the default.
     pub tenants: BTreeMap<String, ResolvedLimits>,
-    /// The keys of exactly these channels.
+    /// The keys of exactly these channels, and of the gateway's listeners.
     pub keys: Keys,
 }
 
@@ -235,7 +236,14 @@ pub fn validate(objects: &Objects<'_>) -> Outcome {
     for gateway in index.gateways.values() {
         let wrong = gateway::problems(gateway);
         if wrong.is_empty() {
-            gateways.push(claims::settle(gateway, objects.grants, &candidates, &mut problems));
+            let keys = gateway::certificates(gateway, &index, &objects.other_secrets, &mut problems);
+            gateways.push(claims::settle(
+                gateway,
+                objects.grants,
+                &candidates,
+                keys,
+                &mut problems,
+            ));
         }
         problems.extend(wrong);
     }

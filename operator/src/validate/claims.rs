@@ -13,17 +13,17 @@ use super::channel::Candidate;
 use super::index::Entry;
 use super::{Gateway, Grants, Object, Problem, Reason, Validated, grants, parents};
 
-/// What the gateway serves of all channels (oldest first).
+/// What the gateway serves of all channels (oldest first). `keys`: those of its listeners.
 pub(super) fn settle(
     gateway: &Entry<'_, NotificationGateway>,
     grants: Grants,
     candidates: &[Candidate],
+    mut keys: Keys,
     problems: &mut Vec<Problem>,
 ) -> Validated {
     let mut claims = Claims::default();
     let mut channels = Vec::new();
     let mut tenants = BTreeMap::new();
-    let mut keys = Keys::default();
     for candidate in candidates {
         let ChannelConfig { channel, spec, .. } = &candidate.config;
         let paths = candidate.paths.iter().map(|(_, path)| path.as_str());

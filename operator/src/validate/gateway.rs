@@ -3,8 +3,11 @@
 
 use aldis_crds::NotificationGateway;
 
-use super::index::Entry;
-use super::{Object, Problem, Reason};
+use aldis_crds::contract::Keys;
+use aldis_crds::gateway::Listener;
+
+use super::index::{Entry, Index};
+use super::{Object, ObjectName, Others, Problem, Reason, secrets};
 
 /// Everything that is wrong.
 pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem> {
@@ -31,6 +34,12 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem>
         );
     }
     for (index, listener) in spec.listeners.iter().enumerate() {
+        for bad in listener.engine_settings().err().into_iter().flatten() {
+            problem(&format!("spec.listeners[{index}].{}", bad.field), bad.message);
+        }
+        if let Some(message) = cors_problem(listener) {
+            problem(&format!("spec.listeners[{index}].cors"), message);
+        }
         if listener.port == 0 {
             problem(
                 &format!("spec.listeners[{index}].port"),
@@ -55,4 +64,51 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem>
         }
     }
     problems
+}
+
+/// A browser, or the gateway, could make nothing of it.
+fn cors_problem(listener: &Listener) -> Option<String> {
+    let cors = listener.cors.as_ref()?;
+    let any = || cors.allowed_origins.iter().flatten().any(|origin| origin == "*");
+    match &cors.allowed_origins {
+        Some(_) if cors.reflect => Some("name allowedOrigins, or reflect: true, and not both".to_owned()),
+        None if !cors.reflect => Some("name allowedOrigins, or reflect: true for any origin".to_owned()),
+        Some(origins) if any() && (origins.len() > 1 || cors.allow_credentials) => Some(
+            "\"*\" stands alone and without allowCredentials: reflect: true is what allows any origin with credentials"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// What its listeners end TLS with. One whose certificate is missing keeps no other from being served; it is not opened.
+pub(super) fn certificates(
+    gateway: &Entry<'_, NotificationGateway>,
+    index: &Index<'_>,
+    other_secrets: &Others,
+    problems: &mut Vec<Problem>,
+) -> Keys {
+    let mut keys = Keys::default();
+    for (position, listener) in gateway.value.spec.listeners.iter().enumerate() {
+        let Some(tls) = &listener.tls else { continue };
+        let name = ObjectName::new(&gateway.name.namespace, &tls.secret_ref.name);
+        let found = match index.secrets.get(&name) {
+            Some(secret) => secrets::certificate(secret),
+            None if other_secrets.have(&name) => continue,
+            None => Err((
+                Reason::SecretNotFound,
+                format!("there is no Secret {name}: create it with `kubectl create secret tls`"),
+            )),
+        };
+        match found {
+            Ok(certificate) => keys.insert_certificate(&listener.name, certificate),
+            Err((reason, message)) => problems.push(Problem::new(
+                Object::Gateway(gateway.index),
+                reason,
+                format!("spec.listeners[{position}].tls.secretRef.name"),
+                message,
+            )),
+        }
+    }
+    keys
 }

@@ -1,12 +1,16 @@
 //! The keys of a channel, from Secrets of its own namespace that are labelled for it; only the named key is read.
 
 use aldis_crds::channel::SecretKeyRef;
-use aldis_crds::contract::Secret as Key;
+use aldis_crds::contract::files::{MAX_KEY_FILE_NAME, key_file_name};
+use aldis_crds::contract::{Certificate, Secret as Key};
 use aldis_crds::{NotificationChannel, SECRET_USE_CHANNEL, SECRET_USE_LABEL};
 use k8s_openapi::api::core::v1::Secret;
 
 use super::index::{Entry, Index};
 use super::{Object, ObjectName, Others, Problem, Reason, listed};
+
+/// The type of Secrets with a certificate.
+const TLS: &str = "kubernetes.io/tls";
 
 /// What a reference leads to.
 pub(super) enum Found {
@@ -64,7 +68,6 @@ fn is_labelled(secret: &Secret) -> bool {
 }
 
 fn read(secret: &Entry<'_, Secret>, reference: &SecretKeyRef) -> Result<Key, Missing> {
-    let Secret { data, string_data, .. } = secret.value;
     if !is_labelled(secret.value) {
         let message = format!(
             "Secret {} is not for channels to read: label it {SECRET_USE_LABEL}: {SECRET_USE_CHANNEL}",
@@ -76,30 +79,62 @@ fn read(secret: &Entry<'_, Secret>, reference: &SecretKeyRef) -> Result<Key, Mis
             message,
         });
     }
-    // As an API server does, which never gives stringData back: it wins over data.
-    let text = string_data.iter().flatten().find(|(key, _)| **key == reference.key);
-    let bytes = data.iter().flatten().find(|(key, _)| **key == reference.key);
-    match (text, bytes) {
-        (Some((_, text)), _) => Ok(Key::new(text.as_bytes())),
-        (None, Some((_, bytes))) => Ok(Key::new(bytes.0.as_slice())),
-        (None, None) => {
-            let keys: Vec<&String> = data
-                .iter()
-                .flat_map(|data| data.keys())
-                .chain(string_data.iter().flat_map(|data| data.keys()))
-                .collect();
-            let keys = if keys.is_empty() {
-                "it is empty".to_owned()
-            } else {
-                format!("it has: {}", listed(keys))
-            };
-            Err(Missing {
-                reason: Reason::SecretNotFound,
-                field: "key",
-                message: format!("Secret {} has no key {:?}; {keys}", secret.name, reference.key),
-            })
-        }
+    if key_file_name(&secret.name.namespace, reference).len() > MAX_KEY_FILE_NAME {
+        let message = format!(
+            "the names of Secret {} and its key {:?} are too long together: shorten one of them",
+            secret.name, reference.key
+        );
+        return Err(Missing {
+            reason: Reason::Invalid,
+            field: "key",
+            message,
+        });
     }
+    value(secret.value, &reference.key).ok_or_else(|| Missing {
+        reason: Reason::SecretNotFound,
+        field: "key",
+        message: no_key(secret, &reference.key),
+    })
+}
+
+/// One key of a Secret. As an API server does, which never gives stringData back: it wins over data.
+fn value(secret: &Secret, key: &str) -> Option<Key> {
+    let text = secret.string_data.as_ref().and_then(|data| data.get(key));
+    let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+    text.map(|text| Key::new(text.as_bytes()))
+        .or_else(|| bytes.map(|bytes| Key::new(bytes.0.as_slice())))
+}
+
+fn no_key(secret: &Entry<'_, Secret>, key: &str) -> String {
+    let data = secret.value.data.iter().flat_map(|data| data.keys());
+    let text = secret.value.string_data.iter().flat_map(|data| data.keys());
+    let keys: Vec<&String> = data.chain(text).collect();
+    let keys = match keys.is_empty() {
+        true => "it is empty".to_owned(),
+        false => format!("it has: {}", listed(keys)),
+    };
+    format!("Secret {} has no key {key:?}; {keys}", secret.name)
+}
+
+/// What a Secret of type `kubernetes.io/tls` holds.
+pub(super) fn certificate(secret: &Entry<'_, Secret>) -> Result<Certificate, (Reason, String)> {
+    if secret.value.type_.as_deref() != Some(TLS) {
+        let message = format!(
+            "Secret {} is not of type {TLS}: make it with `kubectl create secret tls`, or name another",
+            secret.name
+        );
+        return Err((Reason::RefNotPermitted, message));
+    }
+    let part = |key: &str, mark: &str| {
+        let value = value(secret.value, key).ok_or_else(|| (Reason::SecretNotFound, no_key(secret, key)))?;
+        let is_pem = value.expose().windows(mark.len()).any(|text| text == mark.as_bytes());
+        let not_pem = || format!("Secret {}: {key} is not PEM: it has no line \"{mark}\"", secret.name);
+        is_pem.then_some(value).ok_or_else(|| (Reason::Invalid, not_pem()))
+    };
+    Ok(Certificate {
+        chain: part("tls.crt", "BEGIN CERTIFICATE-----")?,
+        key: part("tls.key", "PRIVATE KEY-----")?,
+    })
 }
 
 fn not_found(name: &ObjectName, index: &Index<'_>) -> Missing {

@@ -50,6 +50,22 @@ const PATTERNS: &[(&str, &str)] = &[
         "must be a number of seconds, minutes or hours, such as 30s, 10m or 1h",
     ),
     (
+        r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "must be a host name in lower case, such as notify.example.com, or *.example.com for all below it",
+    ),
+    (
+        r"^(\*|https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?)$",
+        "must be an origin as browsers send it, such as https://app.example.com (in lower case, without a path or a '/' at the end), or \"*\"",
+    ),
+    (
+        r"^[1-9][0-9]{0,5}(ms|s|m)$",
+        "must be a number of milliseconds, seconds or minutes, such as 1500ms, 25s or 2m",
+    ),
+    (
+        r"^[1-9][0-9]{0,6}(k|Ki|M|Mi)?$",
+        "must be a number of bytes, such as 65536, 100k or 1Mi",
+    ),
+    (
         r"^[A-Za-z_][A-Za-z0-9_]*$",
         "must be letters, digits and '_', and not begin with a digit",
     ),

@@ -1,0 +1,124 @@
+//! The contract as files: what `aldis translate --out` writes and a gateway reads from a directory.
+//!
+//! ```text
+//! config.json                                    GatewayConfig; config.yaml is read too
+//! keys/channel_<namespace>_<secret>_<key>        what a channel's secretRef names
+//! keys/listener_<listener>_tls.crt, …_tls.key    what a listener ends TLS with
+//! ```
+//! Names of key files are those of keys in a Secret too, so `keys/` may be one that is mounted. Namespaces, Secrets and
+//! listeners have no `_` in their names: each file name means one thing.
+
+use super::{Certificate, Keys, Secret};
+use crate::channel::SecretKeyRef;
+
+/// Names of the file with the configuration; exactly one of them is there.
+pub const CONFIG_FILES: [&str; 3] = ["config.json", "config.yaml", "config.yml"];
+/// Name of the directory with the keys, beside the configuration.
+pub const KEYS_DIR: &str = "keys";
+/// Longest name of a key file: what a Secret allows.
+pub const MAX_KEY_FILE_NAME: usize = 253;
+
+const CHANNEL: &str = "channel";
+const LISTENER: &str = "listener";
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// Name of the file of a channel's key.
+pub fn key_file_name(namespace: &str, reference: &SecretKeyRef) -> String {
+    format!("{CHANNEL}_{namespace}_{}_{}", reference.name, reference.key)
+}
+
+/// All keys as files: name and content, by name.
+pub fn key_files(keys: &Keys) -> Vec<(String, &Secret)> {
+    let channels = keys
+        .channels
+        .iter()
+        .map(|((namespace, reference), secret)| (key_file_name(namespace, reference), secret));
+    let listeners = keys.listeners.iter().flat_map(|(listener, certificate)| {
+        [(CHAIN, &certificate.chain), (KEY, &certificate.key)]
+            .map(|(part, secret)| (format!("{LISTENER}_{listener}_{part}"), secret))
+    });
+    channels.chain(listeners).collect()
+}
+
+/// The keys that files hold. Files of other names are not looked at, and half a certificate is none.
+pub fn keys_of<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Secret)>) -> Keys {
+    let mut keys = Keys::default();
+    let mut halves = std::collections::BTreeMap::<String, (Option<Secret>, Option<Secret>)>::new();
+    for (name, secret) in files {
+        let mut parts = name.as_ref().splitn(4, '_');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(CHANNEL), Some(namespace), Some(secret_name), Some(key)) => {
+                let (name, key) = (secret_name.to_owned(), key.to_owned());
+                keys.insert(namespace, SecretKeyRef { name, key }, secret);
+            }
+            (Some(LISTENER), Some(listener), Some(CHAIN), None) => {
+                halves.entry(listener.to_owned()).or_default().0 = Some(secret);
+            }
+            (Some(LISTENER), Some(listener), Some(KEY), None) => {
+                halves.entry(listener.to_owned()).or_default().1 = Some(secret);
+            }
+            _ => {}
+        }
+    }
+    for (listener, halves) in halves {
+        if let (Some(chain), Some(key)) = halves {
+            keys.insert_certificate(&listener, Certificate { chain, key });
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(name: &str, key: &str) -> SecretKeyRef {
+        SecretKeyRef {
+            name: name.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    #[test]
+    fn keys_come_back_from_files_and_no_two_share_a_name() {
+        let mut keys = Keys::default();
+        keys.insert("bistro", reference("jwt", "a_b.c"), Secret::new("1"));
+        keys.insert("bistro", reference("jwt.a", "b"), Secret::new("2"));
+        keys.insert("tls", reference("web", "tls.crt"), Secret::new("3"));
+        let certificate = Certificate {
+            chain: Secret::new("4"),
+            key: Secret::new("5"),
+        };
+        keys.insert_certificate("web", certificate);
+        let files = key_files(&keys);
+        let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "channel_bistro_jwt_a_b.c",
+                "channel_bistro_jwt.a_b",
+                "channel_tls_web_tls.crt",
+                "listener_web_tls.crt",
+                "listener_web_tls.key"
+            ]
+        );
+        assert_eq!(
+            keys_of(files.into_iter().map(|(name, secret)| (name, secret.clone()))),
+            keys
+        );
+    }
+
+    #[test]
+    fn other_files_and_half_a_certificate_are_nothing() {
+        let files = [
+            "README",
+            "channel_bistro_jwt",
+            "listener_web_tls.crt",
+            "listener_web_other",
+            "..data",
+        ];
+        let keys = keys_of(files.map(|name| (name, Secret::new("x"))));
+        assert_eq!(keys, Keys::default());
+    }
+}
