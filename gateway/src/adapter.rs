@@ -53,6 +53,13 @@ pub struct Numbered {
     pub delivery: Delivery,
 }
 
+impl Numbered {
+    /// Bytes of its payloads.
+    pub fn bytes(&self) -> usize {
+        self.delivery.payloads.iter().map(|payload| payload.len()).sum()
+    }
+}
+
 /// What one record makes in one channel: all of it is taken, or none.
 #[derive(Clone, Debug)]
 pub struct Unit {
@@ -108,6 +115,15 @@ pub struct Since {
     pub everyone: u64,
 }
 
+/// How much is read back at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Deliveries.
+    pub deliveries: usize,
+    /// Bytes of their payloads.
+    pub bytes: usize,
+}
+
 /// Everything that was asked for, in the order of seq, each delivery once.
 #[derive(Clone, Debug, Default)]
 pub struct Missed(pub Vec<Arc<Numbered>>);
@@ -115,11 +131,7 @@ pub struct Missed(pub Vec<Arc<Numbered>>);
 impl Missed {
     /// Bytes of its payloads.
     pub fn bytes(&self) -> usize {
-        self.0
-            .iter()
-            .flat_map(|numbered| &numbered.delivery.payloads)
-            .map(|payload| payload.len())
-            .sum()
+        self.0.iter().map(|numbered| numbered.bytes()).sum()
     }
 }
 
@@ -132,6 +144,9 @@ pub enum Incomplete {
     /// The place is of another numbering.
     #[error("epoch")]
     Epoch,
+    /// It is more than was to be read.
+    #[error("backlog")]
+    TooMuch,
 }
 
 /// Numbers deliveries. See the module for what must hold.
@@ -147,7 +162,7 @@ pub trait Adapter: Send + Sync + 'static {
         units: Vec<Unit>,
     ) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
 
-    /// Reads back what a client has missed: all of it, or nothing.
+    /// Reads back what a client has missed: all of it, or nothing. No more than `bound` is held in memory for it.
     ///
     /// # Errors
     /// [`Incomplete`].
@@ -156,6 +171,7 @@ pub trait Adapter: Send + Sync + 'static {
         channel: &ChannelName,
         epoch: &str,
         since: &Since,
+        bound: Bound,
     ) -> impl Future<Output = Result<Missed, Incomplete>> + Send;
 
     /// Drops everything that can be read back of a channel that is gone. Its numbering goes on, should it come back.

@@ -3,24 +3,22 @@
 //! One lock per channel orders everything that a client of it sees: a join and the deliveries around it, and deliveries
 //! among themselves. Sending under it never waits: a client that can not take a frame is closed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use aldis_core::room::RoomKey;
 use aldis_core::route::{Audience, Delivery};
 use aldis_crds::names::ChannelName;
-use indexmap::IndexMap;
 
 use crate::adapter::{Numbered, Position, Publish, Since};
 
+mod clients;
 mod outgoing;
 
+use clients::{Clients, Member};
 use outgoing::Frames;
 pub use outgoing::Outgoing;
-
-/// Deliveries that are held for a client that is being told what it has missed. 4,096: that takes milliseconds.
-const MAX_HELD: usize = 4_096;
 
 /// Rooms that one client may be in. 1,000: what it may be in costs memory for as long as its session is kept.
 pub const MAX_ROOMS: usize = 1_000;
@@ -82,7 +80,7 @@ pub enum CloseReason {
     SlowConsumer,
     /// Its session has a new connection.
     TakenOver,
-    /// What it has missed was dropped while it connected: it is told on its next attempt.
+    /// While it connected, more came than is held for it: it is told on its next attempt.
     HistoryGone,
 }
 
@@ -120,31 +118,6 @@ pub struct Hub<O = NoObserve> {
     observe: O,
 }
 
-/// The clients of one channel.
-struct Clients {
-    /// Place of the last delivery that passed here.
-    position: Position,
-    clients: IndexMap<ClientId, Member>,
-    rooms: HashMap<RoomKey, IndexMap<ClientId, Arc<Link>>>,
-}
-
-struct Member {
-    link: Arc<Link>,
-    rooms: HashSet<RoomKey>,
-}
-
-/// Deliveries that wait for a client, each with which of its payloads.
-type Held = Vec<(Arc<Numbered>, usize)>;
-
-/// A client, as its rooms see it.
-struct Link {
-    client: Box<dyn Client>,
-    /// Seq of the last position that it was sent. It only grows: one delivery that names several rooms goes out once.
-    last_sent: AtomicU64,
-    /// Deliveries that wait until the client has had what it missed; `None` once it has.
-    held: Mutex<Option<Held>>,
-}
-
 /// What a join or a leave did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -169,46 +142,40 @@ impl<O: Observe> Hub<O> {
         }
     }
 
-    /// Adds a client, in no room yet. Deliveries for it are held until [`Hub::release`]. Gives the place where it begins.
-    pub fn connect(&self, channel: &ChannelName, client: Box<dyn Client>) -> (ClientId, Position) {
+    /// Adds a client that is about to connect, in `rooms` (no more than [`MAX_ROOMS`]) from the returned place on.
+    /// Deliveries for it are held, from before anybody reads what it has missed, until [`Hub::release`].
+    pub fn enter(&self, channel: &ChannelName, rooms: &[RoomKey]) -> (ClientId, Position) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link {
-            client,
-            last_sent: AtomicU64::new(0),
-            held: Mutex::new(Some(Vec::new())),
-        });
         self.with(channel, |clients| {
-            clients.clients.insert(
-                id,
-                Member {
-                    link,
-                    rooms: HashSet::new(),
-                },
-            );
+            clients.add(id, Member::held(rooms));
             (id, clients.position.clone())
         })
     }
 
-    /// Sends a client an event of the gateway's own, with a position.
+    /// Gives a client that has entered the way to it. Gives whether it is still there: more may have come meanwhile than
+    /// is held for it.
+    #[must_use]
+    pub fn attach(&self, channel: &ChannelName, id: ClientId, client: Box<dyn Client>) -> bool {
+        self.with(channel, |clients| {
+            let member = clients.clients.get(&id);
+            member.is_some_and(|member| member.link.client.set(client).is_ok())
+        })
+    }
+
+    /// Sends a client an event of the gateway's own, with a position that all it has been sent so far is below.
     pub fn announce(&self, channel: &ChannelName, id: ClientId, event: &str, payload: Arc<str>, position: Position) {
-        let delivery = Delivery {
-            event: event.into(),
-            payloads: vec![payload],
-            audience: Audience::Everyone,
-        };
-        let numbered = Numbered { position, delivery };
+        let numbered = announcement(event, payload, position);
         self.with(channel, |clients| {
             if let Some(member) = clients.clients.get(&id) {
                 let frames = Frames::of(&numbered);
                 member.link.last_sent.store(frames.seq(), Ordering::Relaxed);
                 // A client that can take not even this is found slow by its first delivery.
-                member.link.client.send(&frames.outgoing(0), Pace::Backlog).ok();
+                member.link.pass(&frames.outgoing(0), Pace::Backlog).ok();
             }
         });
     }
 
-    /// Sends a client what it has missed of its rooms since it was last in them, then what was held, and from then on
-    /// everything as it comes.
+    /// Sends a client what it has missed of its rooms and what was held, and from then on everything as it comes.
     pub fn release(&self, channel: &ChannelName, id: ClientId, missed: &[Arc<Numbered>], since: &Since) {
         let slow = self.with(channel, |clients| {
             let member = clients.clients.get(&id)?;
@@ -217,8 +184,8 @@ impl<O: Observe> Hub<O> {
                 .iter()
                 .filter_map(|numbered| Some((numbered, since.payload(numbered)?, Pace::Backlog)));
             let held = held.iter().map(|(numbered, payload)| (numbered, *payload, Pace::Live));
-            // By seq, because what was held may be of rooms that were joined meanwhile; what is in both comes once.
-            let mut all: Vec<_> = missed.chain(held).collect();
+            // By seq. What is in both comes once, in the form that the client's rooms of now give it.
+            let mut all: Vec<_> = held.chain(missed).collect();
             all.sort_by_key(|(numbered, ..)| numbered.position.seq);
             let mut sent = 0;
             for (numbered, payload, pace) in all {
@@ -256,7 +223,9 @@ impl<O: Observe> Hub<O> {
     fn close(&self, channel: &ChannelName, member: &Member, reason: CloseReason) {
         tracing::info!(channel = %channel, reason = reason.as_str(), "the gateway closes a client");
         self.observe.closed(channel, reason);
-        member.link.client.close(reason);
+        if let Some(client) = member.link.client.get() {
+            client.close(reason);
+        }
     }
 
     /// Puts a client into a room: it gets every delivery after the returned place.
@@ -273,11 +242,8 @@ impl<O: Observe> Hub<O> {
                 return Changed::TooMany;
             }
             member.rooms.insert(room.clone());
-            clients
-                .rooms
-                .entry(room)
-                .or_default()
-                .insert(id, Arc::clone(&member.link));
+            let link = Arc::clone(&member.link);
+            clients.add_to_room(room, id, link);
             Changed::Yes(position)
         })
     }
@@ -338,90 +304,23 @@ impl<O: Observe> Publish for Hub<O> {
             slow.into_iter().filter_map(|id| clients.remove(id)).collect::<Vec<_>>()
         });
         for (member, _) in slow {
-            self.close(channel, &member, CloseReason::SlowConsumer);
+            let reason = match member.link.client.get() {
+                Some(_) => CloseReason::SlowConsumer,
+                None => CloseReason::HistoryGone,
+            };
+            self.close(channel, &member, reason);
         }
     }
 }
 
-impl Clients {
-    fn at(position: Position) -> Self {
-        Self {
-            position,
-            clients: IndexMap::new(),
-            rooms: HashMap::new(),
-        }
-    }
-
-    /// Sends to each client once; gives how many got it, and who could not take it.
-    fn deliver(&self, numbered: &Arc<Numbered>) -> (usize, Vec<ClientId>) {
-        let frame = Frames::of(numbered);
-        let (mut sent, mut slow) = (0, Vec::new());
-        let mut send = |id: ClientId, link: &Link, payload: usize| match link.deliver(numbered, &frame, payload) {
-            Some(Ok(())) => sent += 1,
-            Some(Err(SendError::Full)) => slow.push(id),
-            Some(Err(SendError::Gone)) | None => {}
-        };
-        match &numbered.delivery.audience {
-            Audience::Everyone => self.clients.iter().for_each(|(id, member)| send(*id, &member.link, 0)),
-            Audience::Rooms(rooms) => {
-                for (room, payload) in rooms {
-                    let members = self.rooms.get(room).into_iter().flatten();
-                    members.for_each(|(id, link)| send(*id, link, *payload));
-                }
-            }
-        }
-        (sent, slow)
-    }
-
-    fn remove(&mut self, id: ClientId) -> Option<(Member, Parted)> {
-        let member = self.clients.swap_remove(&id)?;
-        for room in &member.rooms {
-            self.remove_from_room(room, id);
-        }
-        // A client that goes before it has had what it missed has not come as far as this channel.
-        let parted = match *member.link.lock_held() {
-            Some(_) => Parted::UNKNOWN,
-            None => Parted {
-                at: self.position.seq,
-                last_sent: member.link.last_sent.load(Ordering::Relaxed),
-            },
-        };
-        Some((member, parted))
-    }
-
-    fn remove_from_room(&mut self, room: &RoomKey, id: ClientId) {
-        if let Some(members) = self.rooms.get_mut(room) {
-            members.swap_remove(&id);
-            if members.is_empty() {
-                self.rooms.remove(room);
-            }
-        }
-    }
-}
-
-impl Link {
-    /// Sends a delivery as it happens, or holds it.
-    fn deliver(&self, numbered: &Arc<Numbered>, frames: &Frames<'_>, payload: usize) -> Option<Result<(), SendError>> {
-        if let Some(held) = &mut *self.lock_held() {
-            if held.last().is_none_or(|(last, _)| last.position != numbered.position) {
-                held.push((Arc::clone(numbered), payload));
-            }
-            return (held.len() > MAX_HELD).then_some(Err(SendError::Full));
-        }
-        self.send(frames, payload, Pace::Live)
-    }
-
-    /// Sends, unless the client has had this delivery.
-    fn send(&self, frames: &Frames<'_>, payload: usize, pace: Pace) -> Option<Result<(), SendError>> {
-        if self.last_sent.fetch_max(frames.seq(), Ordering::Relaxed) >= frames.seq() {
-            return None;
-        }
-        Some(self.client.send(&frames.outgoing(payload), pace))
-    }
-
-    fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// An event of the gateway's own, in the form of a delivery.
+fn announcement(event: &str, payload: Arc<str>, position: Position) -> Numbered {
+    let delivery = Delivery {
+        event: event.into(),
+        payloads: vec![payload],
+        audience: Audience::Everyone,
+    };
+    Numbered { position, delivery }
 }
 
 impl Since {

@@ -1,8 +1,8 @@
 //! sessions: what a client that has dropped may come back to: who it is, its rooms, its place.
 //!
 //! A session is known by its `pid`, which the CONNECT reply carries and every Socket.IO client since 4.6 sends back when it
-//! reconnects by itself. It belongs to one client at a time: whoever comes back with the pid takes it over, and what the
-//! former one still does to it is refused.
+//! reconnects by itself. It belongs to one client at a time: whoever comes back with the pid claims it, which makes a new
+//! [`Generation`], and what former ones still do to it is refused. So two that come back at once are in order: the later wins.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,6 +16,7 @@ use aldis_crds::names::ChannelName;
 
 use crate::adapter::Position;
 use crate::hub::{ClientId, Parted};
+use crate::sabotage::Rule;
 
 /// Sessions of one channel that wait for their client. 100,000, some 50 MB; beyond it the one that has waited longest goes.
 pub const WAITING: usize = 100_000;
@@ -52,30 +53,62 @@ impl fmt::Debug for Pid {
 pub struct Joined {
     /// The room.
     pub room: RoomKey,
+    /// As it was shown to the client.
+    pub shown: Box<str>,
     /// The client event and its arguments; `None` for a room that it joined by itself.
     pub by: Option<(String, Json)>,
     /// Seq from which on it is in the room.
     pub at: u64,
 }
 
+/// Which connection of a session this is: it grows with each. Only the newest one's writes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u64);
+
 /// One session, shared by the registry and the client that has it.
 #[derive(Debug)]
 pub struct Session {
     /// Its name.
     pub pid: Pid,
-    user: Option<String>,
-    method: String,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Who has it; `None` before its first client is there, and once it is gone.
+    /// Of its latest client.
+    identity: Arc<Identity>,
+    generation: Generation,
+    ended: bool,
+    /// Who has it; `None` before its client is there, and once it is gone.
     client: Option<ClientId>,
     /// Where its first client began: what counts where that has not received any position.
     began: Option<Position>,
+    /// Where its latest client began: that one has said that it had everything up to here.
+    begun: Option<Position>,
     joined: Vec<Joined>,
-    parted: Option<(Parted, Millis)>,
+    /// How its last client went, where that is known.
+    parted: Option<Parted>,
+    /// Since when it waits for its client.
+    waits_since: Option<Millis>,
+}
+
+/// A session that somebody has come back to, as it was left. Nobody else writes to it from now on.
+#[derive(Debug)]
+pub struct Claim {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Of the one that has come back.
+    pub generation: Generation,
+    /// The client that still had it.
+    pub former: Option<ClientId>,
+    /// Its rooms.
+    pub rooms: Vec<Joined>,
+    /// How its last client went, where that is known.
+    pub parted: Option<Parted>,
+    /// Where its first client began; `None` where there was none.
+    pub began: Option<Position>,
+    /// Where its latest client began.
+    pub begun: Option<Position>,
 }
 
 /// Sessions of all channels.
@@ -105,43 +138,49 @@ impl NoSession {
 
 impl Sessions {
     /// A new session. It waits for its client from now on.
-    pub fn begin(&self, channel: &ChannelName, identity: &Identity, now: Millis) -> Arc<Session> {
+    pub fn begin(&self, channel: &ChannelName, identity: &Arc<Identity>, now: Millis) -> (Arc<Session>, Generation) {
+        let generation = Generation(1);
         let session = Arc::new(Session {
             pid: Pid::new(),
-            user: identity.user.clone(),
-            method: identity.method.clone(),
             state: Mutex::new(State {
+                identity: Arc::clone(identity),
+                generation,
+                ended: false,
                 client: None,
                 began: None,
+                begun: None,
                 joined: Vec::new(),
-                parted: Some((Parted::default(), now)),
+                parted: None,
+                waits_since: Some(now),
             }),
         });
         self.with(channel, |sessions| {
             sessions.insert(session.pid.clone(), Arc::clone(&session))
         });
-        session
+        (session, generation)
     }
 
-    /// The session of this name, if it is of the same identity.
+    /// Takes the session of this name from whoever has it, if it is of the same identity.
     ///
     /// # Errors
-    /// [`NoSession`]; nothing of it is told.
-    pub fn find(&self, channel: &ChannelName, pid: &Pid, identity: &Identity) -> Result<Arc<Session>, NoSession> {
+    /// [`NoSession`]; nothing of it is told, and nothing has happened to it.
+    pub fn claim(
+        &self,
+        channel: &ChannelName,
+        pid: &Pid,
+        identity: &Identity,
+        now: Millis,
+    ) -> Result<Claim, NoSession> {
         let session = self
             .with(channel, |sessions| sessions.get(pid).cloned())
             .ok_or(NoSession::Unknown)?;
-        if session.user == identity.user && session.method == identity.method {
-            Ok(session)
-        } else {
-            Err(NoSession::Identity)
-        }
+        session.claim(identity, now)
     }
 
-    /// Ends a session for the client that has it; a former one ends nothing.
-    pub fn end_of(&self, channel: &ChannelName, session: &Session, client: ClientId) {
-        if session.client() == Some(client) {
-            self.end(channel, &session.pid);
+    /// Ends a session, for its newest generation: a former one ends nothing.
+    pub fn end(&self, channel: &ChannelName, session: &Session, generation: Generation) {
+        if session.end(generation) {
+            self.with(channel, |sessions| sessions.remove(&session.pid));
         }
     }
 
@@ -150,9 +189,12 @@ impl Sessions {
         self.with(channel, HashMap::clear);
     }
 
-    /// Ends a session.
-    pub fn end(&self, channel: &ChannelName, pid: &Pid) {
-        self.with(channel, |sessions| sessions.remove(pid));
+    /// Sessions whose client is there.
+    pub fn live(&self, channel: &ChannelName) -> Vec<Arc<Session>> {
+        self.with(channel, |sessions| {
+            let live = sessions.values().filter(|session| session.lock().client.is_some());
+            live.cloned().collect()
+        })
     }
 
     /// Ends sessions that have waited for longer than `ttl_ms`, and where too many wait those that have waited longest.
@@ -160,12 +202,12 @@ impl Sessions {
         self.with(channel, |sessions| {
             sessions.retain(|_, session| {
                 session
-                    .waiting_since()
+                    .waits_since()
                     .is_none_or(|since| now.0.saturating_sub(since.0) <= ttl_ms)
             });
             let mut waiting: Vec<_> = sessions
                 .values()
-                .filter_map(|session| Some((session.waiting_since()?.0, session.pid.clone())))
+                .filter_map(|session| Some((session.waits_since()?.0, session.pid.clone())))
                 .collect();
             if let Some(too_many) = waiting.len().checked_sub(WAITING).filter(|many| *many > 0) {
                 waiting.sort_unstable_by_key(|(since, _)| *since);
@@ -188,64 +230,109 @@ impl Sessions {
 }
 
 impl Session {
-    /// Gives the session to a client that begins at a place; what a former one still does to it counts no longer. Gives
-    /// that one.
-    pub fn take(&self, client: ClientId, joined: Vec<Joined>, begin: &Position) -> Option<ClientId> {
+    fn claim(self: Arc<Self>, identity: &Identity, now: Millis) -> Result<Claim, NoSession> {
         let mut state = self.lock();
-        let former = state.client.replace(client);
-        state.began.get_or_insert_with(|| begin.clone());
-        state.joined = joined;
-        state.parted = None;
-        former
-    }
-
-    /// Where its first client began.
-    pub fn began(&self) -> Option<Position> {
-        self.lock().began.clone()
-    }
-
-    /// The client that has it now, if one has.
-    pub fn client(&self) -> Option<ClientId> {
-        self.lock().client
-    }
-
-    /// Its rooms, and how its last client went, if it is gone.
-    pub fn rooms(&self) -> (Vec<Joined>, Option<Parted>) {
-        let state = self.lock();
-        (state.joined.clone(), state.parted.as_ref().map(|(parted, _)| *parted))
-    }
-
-    /// The client has joined a room.
-    pub fn joined(&self, client: ClientId, joined: Joined) {
-        let mut state = self.lock();
-        if state.client == Some(client) && !state.joined.iter().any(|known| known.room == joined.room) {
-            state.joined.push(joined);
+        if state.ended {
+            return Err(NoSession::Unknown);
         }
-    }
-
-    /// The client has left a room.
-    pub fn left(&self, client: ClientId, room: &RoomKey) {
-        let mut state = self.lock();
-        if state.client == Some(client) {
-            state.joined.retain(|known| known.room != *room);
+        if !state.is_of(identity) {
+            return Err(NoSession::Identity);
         }
+        state.generation.0 += 1;
+        state.waits_since = Some(now);
+        let claim = Claim {
+            generation: state.generation,
+            former: state.client.take(),
+            rooms: state.joined.clone(),
+            parted: state.parted,
+            began: state.began.clone(),
+            begun: state.begun.clone(),
+            session: Arc::clone(&self),
+        };
+        drop(state);
+        Ok(claim)
     }
 
-    /// The client is gone; it may come back.
-    pub fn parted(&self, client: ClientId, parted: Parted, now: Millis) {
-        let mut state = self.lock();
-        if state.client == Some(client) {
+    /// Gives the session to the client of a generation, which begins at a place. Gives whether that is the newest.
+    #[must_use]
+    pub fn take(
+        &self,
+        generation: Generation,
+        client: ClientId,
+        identity: &Arc<Identity>,
+        joined: Vec<Joined>,
+        begin: &Position,
+    ) -> bool {
+        self.write(generation, |state| {
+            state.client = Some(client);
+            state.identity = Arc::clone(identity);
+            state.began.get_or_insert_with(|| begin.clone());
+            state.begun = Some(begin.clone());
+            state.joined = joined;
+            state.parted = None;
+            state.waits_since = None;
+        })
+    }
+
+    /// The client has joined a room. Gives whether it is still the one that has the session.
+    #[must_use]
+    pub fn joined(&self, generation: Generation, joined: Joined) -> bool {
+        self.write(generation, |state| {
+            if !state.joined.iter().any(|known| known.room == joined.room) {
+                state.joined.push(joined);
+            }
+        })
+    }
+
+    /// The client has left a room. Gives whether it is still the one that has the session.
+    #[must_use]
+    pub fn left(&self, generation: Generation, room: &RoomKey) -> bool {
+        self.write(generation, |state| state.joined.retain(|known| known.room != *room))
+    }
+
+    /// The client is gone; it may come back. Says nothing where another has the session.
+    pub fn parted(&self, generation: Generation, parted: Parted, now: Millis) {
+        self.write(generation, |state| {
             state.client = None;
-            state.parted = Some((parted, now));
-        }
+            state.parted = Some(parted);
+            state.waits_since = Some(now);
+        });
     }
 
-    fn waiting_since(&self) -> Option<Millis> {
-        self.lock().parted.as_ref().map(|(_, since)| *since)
+    /// Whose it is, which client has it now, by which generation, and its rooms.
+    pub fn present(&self) -> Option<(Arc<Identity>, ClientId, Generation, Vec<Joined>)> {
+        let state = self.lock();
+        let identity = Arc::clone(&state.identity);
+        Some((identity, state.client?, state.generation, state.joined.clone()))
+    }
+
+    fn end(&self, generation: Generation) -> bool {
+        self.write(generation, |state| state.ended = true)
+    }
+
+    /// Writes of any generation but the newest are refused.
+    fn write(&self, generation: Generation, work: impl FnOnce(&mut State)) -> bool {
+        let mut state = self.lock();
+        let newest = state.generation == generation || !Rule::Generation.is_on();
+        if newest {
+            work(&mut state);
+        }
+        newest
+    }
+
+    fn waits_since(&self) -> Option<Millis> {
+        self.lock().waits_since
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_of(&self, identity: &Identity) -> bool {
+        let same = self.identity.user == identity.user && self.identity.method == identity.method;
+        same || !Rule::Identity.is_on()
     }
 }
 

@@ -1,8 +1,8 @@
 //! sockets: Socket.IO namespaces of a listener: connect, client events, disconnect.
 //!
 //! ```text
-//! admit      authenticate → resume (which session, what was missed, is all of it there?) → CONNECT carries the pid
-//! client     into the hub, held → its rooms → aldis:ready → greeting → what it missed → what was held → live
+//! admit      authenticate → resume (which session, into the hub, what was missed?) → CONNECT carries the pid
+//! client     the session is its → aldis:ready → greeting → what it missed → what was held → live
 //! Events     joins, leaves, replies
 //! disconnect the session waits for its client to come back
 //! ```
@@ -11,7 +11,7 @@
 
 use std::fmt::Display;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aldis_core::channel::Channel;
 use aldis_core::identity::{Handshake, Identity, Refusal};
@@ -26,24 +26,25 @@ use socketioxide::handler::{ConnectHandler, DisconnectHandler};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
-use crate::adapter::{Adapter, Position};
+use crate::adapter::Adapter;
 use crate::clock::Clock;
 use crate::connection::Connection;
-use crate::hub::{Changed, ClientId, CloseReason, Hub, Parted};
+use crate::hub::{ClientId, Hub, Parted};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
-use crate::sessions::{Joined, Sessions};
+use crate::sessions::{Generation, Session, Sessions};
 use crate::wire::Link;
 
 mod args;
 mod client;
 mod events;
 mod resume;
+mod rooms;
 
 use args::RawArgs;
 use client::SocketClient;
 use events::Events;
-use resume::{Offer, Resumption};
+use resume::{Arrival, Offer, Seat};
 
 /// What the namespaces of all listeners share.
 pub struct Shared<A> {
@@ -83,19 +84,21 @@ impl<A> Clone for Namespace<A> {
 
 /// One client that was let in.
 struct Guest {
-    identity: Identity,
+    identity: Arc<Identity>,
     /// Its wire, where it has one from the beginning.
     link: Option<Arc<dyn Link>>,
-    /// What it comes back to, or a new session; `None` where the channel keeps no history.
-    resumption: Option<Resumption>,
-    client: OnceLock<ClientId>,
+    session: Arc<Session>,
+    generation: Generation,
+    /// Whether it knows its session's name: not where the channel keeps no history.
+    may_come_back: bool,
+    /// What waits until it hears that it is connected.
+    arrival: Mutex<Option<Arrival>>,
+    /// Its place in the hub; `None` where it was gone, or taken over, before it heard that it is connected.
+    seat: OnceLock<Option<Seat>>,
 }
 
-/// A client that was gone before it was in the hub.
-const NEVER: ClientId = 0;
-
-/// The first event that a client gets: whether it was recovered, and its rooms.
-const READY_EVENT: &str = "aldis:ready";
+/// No client has this id.
+const NOBODY: ClientId = 0;
 
 /// Marks our implementations of socketioxide's handler traits.
 pub struct Direct;
@@ -137,18 +140,18 @@ impl<A: Adapter> Namespace<A> {
             query: &query,
             auth: auth.as_ref(),
         };
-        let identity = channel.methods.authenticate(&handshake, self.shared.clock.now())?;
-        let resumption = match channel.history_size {
-            0 => None,
-            _ => Some(resume::resume(&self.shared, &channel, &identity, &Offer::of(auth.as_ref())).await),
-        };
-        let pid = resumption.as_ref().map(|resumption| resumption.session.pid.reveal());
+        let identity = Arc::new(channel.methods.authenticate(&handshake, self.shared.clock.now())?);
+        let arrival = resume::resume(&self.shared, &channel, &identity, &Offer::of(auth.as_ref())).await;
+        let pid = arrival.may_come_back.then(|| arrival.session.pid.reveal());
         let link = self.open_link(socket, pid);
         let guest = Arc::new(Guest {
             identity,
             link,
-            resumption,
-            client: OnceLock::new(),
+            session: Arc::clone(&arrival.session),
+            generation: arrival.generation,
+            may_come_back: arrival.may_come_back,
+            arrival: Mutex::new(Some(arrival)),
+            seat: OnceLock::new(),
         });
         socket.extensions.insert(Arc::clone(&guest));
         socket.on_fallback(Events {
@@ -184,100 +187,49 @@ impl<A: Adapter> Namespace<A> {
         }
     }
 
-    /// The client is connected: into the hub, into its rooms, and greeted. Whatever comes first, this or its first event.
+    /// The client is connected: it gets its session, and what waits for it. Whatever comes first, this or its first event.
     fn client(&self, socket: &Arc<Socket>, guest: &Guest) -> ClientId {
-        *guest.client.get_or_init(|| {
-            let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports), guest.link.clone());
-            let (id, position) = self.shared.hub.connect(&self.channel, Box::new(client));
-            self.shared.metrics.connected(&self.channel);
-            let recovered = guest.resumption.as_ref().is_some_and(Resumption::is_recovered);
-            tracing::info!(
-                channel = %self.channel, client = id, user = guest.identity.user, method = guest.identity.method, recovered,
-                "client connected"
-            );
-            match self.channel() {
-                Some(channel) => self.welcome(&channel, socket, guest, id, position),
-                // It went while the client connected.
-                None => {
-                    self.shared.hub.disconnect(&self.channel, id);
-                    client::close(socket, &self.transports);
-                }
+        let seat = guest.seat.get_or_init(|| {
+            let arrival = guest.take_arrival()?;
+            let seat = self.welcome(socket, guest, arrival);
+            if seat.is_none() {
+                client::close(socket, &self.transports);
             }
-            id
-        })
+            seat
+        });
+        seat.as_ref().map_or(NOBODY, |seat| seat.id)
     }
 
-    fn welcome(&self, channel: &Channel, socket: &Arc<Socket>, guest: &Guest, id: ClientId, position: Position) {
-        let hub = &self.shared.hub;
-        let joined = self.join_rooms(channel, guest, id);
-        if let Some(resumption) = &guest.resumption {
-            let begin = resumption.begin().unwrap_or(position);
-            let former = resumption.session.take(id, joined, &begin);
-            if let Some(former) = former.filter(|former| *former != id) {
-                hub.kick(&self.channel, former, CloseReason::TakenOver);
-            }
-            self.shared.metrics.session(&self.channel, resumption.outcome());
-            hub.announce(&self.channel, id, READY_EVENT, resumption.info(channel).into(), begin);
+    /// `None` where the client must come back: its session is another's meanwhile, or more came for it than is held.
+    fn welcome(&self, socket: &Arc<Socket>, guest: &Guest, arrival: Arrival) -> Option<Seat> {
+        let channel = self.channel()?;
+        let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports), guest.link.clone());
+        if !arrival.welcome(&self.shared, &guest.identity, Box::new(client)) {
+            return None;
         }
+        self.shared.metrics.connected(&self.channel);
+        if guest.may_come_back {
+            self.shared.metrics.session(&self.channel, arrival.outcome());
+        }
+        tracing::info!(
+            channel = %self.channel, client = arrival.seat.id, user = guest.identity.user, method = guest.identity.method,
+            recovered = arrival.is_recovered(), rooms = ?arrival.rooms(), "client connected"
+        );
         let greeting = channel
             .lobby
             .greeting(&guest.identity, socket.id.as_str(), self.shared.clock.now());
         if let Some((event, payload)) = greeting {
             self.emit(socket, guest, &event, vec![payload]);
         }
-        match guest.resumption.as_ref().and_then(Resumption::since) {
-            Some((epoch, since)) => {
-                let (shared, channel) = (Arc::clone(&self.shared), self.channel.clone());
-                tokio::spawn(async move {
-                    match shared.adapter.read(&channel, &epoch, &since).await {
-                        Ok(missed) => shared.hub.release(&channel, id, &missed.0, &since),
-                        // It was there when CONNECT said so; now the client has to hear otherwise.
-                        Err(_) => drop(shared.hub.kick(&channel, id, CloseReason::HistoryGone)),
-                    }
-                });
-            }
-            None => hub.release(&self.channel, id, &[], &Default::default()),
-        }
-    }
-
-    /// The rooms of the session, or those that the client joins by itself; with the place from which it is in each.
-    fn join_rooms(&self, channel: &Channel, guest: &Guest, id: ClientId) -> Vec<Joined> {
-        let mut joined = Vec::new();
-        let recovered = guest.resumption.as_ref().is_some_and(Resumption::is_recovered);
-        let former = guest
-            .resumption
-            .as_ref()
-            .map(|resumption| resumption.rooms.clone())
-            .unwrap_or_default();
-        let auto = channel
-            .lobby
-            .auto_rooms(&guest.identity)
-            .into_iter()
-            .map(|membership| membership.room);
-        let auto: Vec<_> = auto
-            .filter(|room| !former.iter().any(|known| known.room == *room))
-            .collect();
-        let auto = auto.into_iter().map(|room| (Joined { room, by: None, at: 0 }, false));
-        for (room, keeps_place) in former.into_iter().map(|room| (room, recovered)).chain(auto) {
-            let shown = channel.lobby.shown(&room.room);
-            tracing::debug!(channel = %self.channel, client = id, room = shown, "client is in a room from the beginning");
-            if let Changed::Yes(position) | Changed::No(position) =
-                self.shared.hub.join(&self.channel, id, room.room.clone())
-            {
-                joined.push(Joined {
-                    at: if keeps_place { room.at } else { position.seq },
-                    ..room
-                });
-            }
-        }
-        joined
+        arrival.release(&self.shared);
+        Some(arrival.seat)
     }
 
     /// Sends a client an event that is no delivery.
     fn emit(&self, socket: &Arc<Socket>, guest: &Guest, event: &str, args: Vec<String>) {
-        let args = match guest.resumption {
-            Some(_) => args::without_position(args),
-            None => args,
+        let args = match guest.may_come_back {
+            true => args::without_position(args),
+            false => args,
         };
         if socket
             .emit(event, &RawArgs::new(&args))
@@ -302,25 +254,29 @@ impl<A: Adapter> Namespace<A> {
             true => self.transports.unname(socket.id.as_str(), socket.ns()),
             false => self.transports.forget(socket.id.as_str()),
         }
-        // A client that is gone already is never put into the hub.
-        let id = *guest.client.get_or_init(|| NEVER);
-        if id == NEVER {
+        // One that is gone already is never welcomed.
+        let Some(seat) = guest.seat.get_or_init(|| None) else {
+            drop(guest.take_arrival());
             return;
-        }
-        let parted = self.shared.hub.disconnect(&self.channel, id);
-        if let Some(resumption) = &guest.resumption {
-            match parted {
-                // Who says goodbye does not come back.
-                _ if by_packet => self.shared.sessions.end_of(&self.channel, &resumption.session, id),
-                parted => {
-                    resumption
-                        .session
-                        .parted(id, parted.unwrap_or(Parted::UNKNOWN), self.shared.clock.now());
-                }
-            }
+        };
+        let (id, parted) = (seat.id, seat.leave());
+        // Who says goodbye does not come back.
+        if by_packet || !guest.may_come_back {
+            self.shared
+                .sessions
+                .end(&self.channel, &guest.session, guest.generation);
+        } else {
+            let parted = parted.unwrap_or(Parted::UNKNOWN);
+            guest.session.parted(guest.generation, parted, self.shared.clock.now());
         }
         self.shared.metrics.disconnected(&self.channel);
         tracing::info!(channel = %self.channel, client = id, %reason, "client disconnected");
+    }
+}
+
+impl Guest {
+    fn take_arrival(&self) -> Option<Arrival> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aldis_crds::names::ChannelName;
 
-use super::{Adapter, AdapterError, Appended, Incomplete, Keep, Missed, Numbered, Position, Publish, Since, Unit};
+use super::{
+    Adapter, AdapterError, Appended, Bound, Incomplete, Keep, Missed, Numbered, Position, Publish, Since, Unit,
+};
 use crate::clock::Clock;
 
 mod history;
@@ -96,7 +98,13 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         Ok(self.take(channel, keep, units))
     }
 
-    async fn read(&self, channel: &ChannelName, epoch: &str, since: &Since) -> Result<Missed, Incomplete> {
+    async fn read(
+        &self,
+        channel: &ChannelName,
+        epoch: &str,
+        since: &Since,
+        bound: Bound,
+    ) -> Result<Missed, Incomplete> {
         if *epoch != *self.epoch {
             return Err(Incomplete::Epoch);
         }
@@ -106,7 +114,7 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         if since.everyone > numbers.seq {
             return Err(Incomplete::Epoch);
         }
-        numbers.history.read(since)
+        numbers.history.read(since, bound)
     }
 
     fn forget(&self, channel: &ChannelName) {

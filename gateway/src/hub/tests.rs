@@ -65,9 +65,16 @@ fn delivery(seq: u64, audience: Audience) -> Arc<Numbered> {
     })
 }
 
+/// A client that is connected, and has not been told yet what it has missed.
+fn arrive<O: Observe>(hub: &Hub<O>, channel: &ChannelName, rooms: &[RoomKey], probe: &Probe) -> ClientId {
+    let (id, _) = hub.enter(channel, rooms);
+    assert!(hub.attach(channel, id, Box::new(probe.clone())));
+    id
+}
+
 /// Connects a client that has missed nothing.
 fn connect<O: Observe>(hub: &Hub<O>, channel: &ChannelName, probe: &Probe) -> ClientId {
-    let (id, _) = hub.connect(channel, Box::new(probe.clone()));
+    let id = arrive(hub, channel, &[], probe);
     hub.release(channel, id, &[], &Since::default());
     id
 }
@@ -196,10 +203,10 @@ fn what_was_missed_comes_first_then_what_was_held_each_once_and_in_order() {
     for numbered in &missed[..2] {
         hub.publish(&orders, numbered);
     }
-    let (id, position) = hub.connect(&orders, Box::new(probe.clone()));
+    let (id, position) = hub.enter(&orders, &[room("a")]);
     assert_eq!(position.seq, 4);
-    hub.join(&orders, id, room("a"));
     hub.publish(&orders, &missed[2]);
+    assert!(hub.attach(&orders, id, Box::new(probe.clone())));
     hub.publish(&orders, &delivery(6, to(&[("a", 0), ("a", 1)])));
     assert!(probe.seen().is_empty());
     let since = Since {
@@ -222,7 +229,7 @@ fn what_was_missed_comes_first_then_what_was_held_each_once_and_in_order() {
 fn of_a_room_only_what_came_after_the_join_is_sent_again() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
-    let (id, _) = hub.connect(&orders, Box::new(probe.clone()));
+    let id = arrive(&hub, &orders, &[], &probe);
     let missed = [
         delivery(3, to(&[("a", 0)])),
         delivery(4, to(&[("b", 0)])),
@@ -256,7 +263,7 @@ fn a_client_that_goes_tells_how_far_it_had_come() {
 fn a_client_that_goes_before_it_has_had_what_it_missed_has_not_come_that_far() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
-    let (id, _) = hub.connect(&orders, Box::new(probe));
+    let id = arrive(&hub, &orders, &[], &probe);
     hub.publish(&orders, &delivery(3, Audience::Everyone));
     assert_eq!(hub.disconnect(&orders, id), Some(Parted::UNKNOWN));
 }
@@ -265,9 +272,7 @@ fn a_client_that_goes_before_it_has_had_what_it_missed_has_not_come_that_far() {
 fn what_was_held_of_a_room_that_was_joined_meanwhile_keeps_its_place() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
-    let (id, _) = hub.connect(&orders, Box::new(probe.clone()));
-    hub.join(&orders, id, room("a"));
-    hub.join(&orders, id, room("new"));
+    let id = arrive(&hub, &orders, &[room("a"), room("new")], &probe);
     hub.publish(&orders, &delivery(101, to(&[("new", 0)])));
     let missed = delivery(102, to(&[("a", 0)]));
     hub.publish(&orders, &missed);
@@ -277,4 +282,44 @@ fn what_was_held_of_a_room_that_was_joined_meanwhile_keeps_its_place() {
     };
     hub.release(&orders, id, &[missed], &since);
     assert_eq!(probe.seen(), ["ev \"first\" e:101", "ev \"first\" e:102"]);
+}
+
+#[test]
+fn a_client_that_never_connects_leaves_nothing_behind() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let orders = channel("orders");
+    let (id, _) = hub.enter(&orders, &[room("a")]);
+    assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (1, 1));
+    hub.disconnect(&orders, id);
+    assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (0, 0));
+    assert!(!hub.attach(&orders, id, Box::new(Probe::default())));
+}
+
+#[test]
+fn one_for_whom_more_comes_than_is_held_does_not_get_in() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let (id, _) = hub.enter(&orders, &[room("a")]);
+    for seq in 1..=4_097 {
+        assert_eq!(hub.connections(&orders), 1, "{seq}");
+        hub.publish(&orders, &delivery(seq, to(&[("a", 0)])));
+    }
+    assert!(!hub.attach(&orders, id, Box::new(probe.clone())));
+    hub.release(&orders, id, &[], &Since::default());
+    assert!(probe.seen().is_empty());
+}
+
+#[test]
+fn what_was_read_and_held_comes_once_in_the_form_of_now() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let id = arrive(&hub, &orders, &[room("old"), room("new")], &probe);
+    let both = delivery(5, to(&[("new", 1), ("old", 0)]));
+    hub.publish(&orders, &both);
+    let since = Since {
+        rooms: [(room("old"), 3)].into(),
+        everyone: 3,
+    };
+    hub.release(&orders, id, &[delivery(4, to(&[("new", 1), ("old", 0)])), both], &since);
+    assert_eq!(probe.seen(), ["ev \"first\" e:4", "ev \"second\" e:5"]);
 }

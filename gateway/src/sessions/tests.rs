@@ -7,12 +7,12 @@ fn channel() -> ChannelName {
     }
 }
 
-fn identity(user: &str) -> Identity {
-    Identity {
+fn identity(user: &str) -> Arc<Identity> {
+    Arc::new(Identity {
         user: Some(user.to_owned()),
         method: "staff".to_owned(),
         json: Json::null(),
-    }
+    })
 }
 
 fn joined(value: &str, at: u64) -> Joined {
@@ -21,6 +21,7 @@ fn joined(value: &str, at: u64) -> Joined {
             name: "r".into(),
             values: [Box::from(value)].into(),
         },
+        shown: value.into(),
         by: None,
         at,
     }
@@ -35,69 +36,112 @@ fn begin() -> Position {
 
 const PARTED: Parted = Parted { at: 7, last_sent: 5 };
 
+/// Ann's session, which client 1 has.
+fn taken(sessions: &Sessions) -> (Arc<Session>, Generation) {
+    let (session, first) = sessions.begin(&channel(), &identity("ann"), Millis(0));
+    assert!(session.take(first, 1, &identity("ann"), vec![joined("a", 0)], &begin()));
+    (session, first)
+}
+
+fn claim(sessions: &Sessions, session: &Session) -> Result<Claim, NoSession> {
+    sessions.claim(&channel(), &session.pid, &identity("ann"), Millis(0))
+}
+
+fn rooms(session: &Session) -> Vec<String> {
+    let (.., rooms) = session.present().expect("a client has it");
+    rooms.iter().map(|joined| joined.shown.to_string()).collect()
+}
+
 #[test]
-fn a_session_is_found_by_its_pid_and_its_identity_only() {
+fn a_session_is_claimed_by_its_pid_and_its_identity_only() {
     let sessions = Sessions::default();
-    let session = sessions.begin(&channel(), &identity("ann"), Millis(0));
-    assert!(sessions.find(&channel(), &session.pid, &identity("ann")).is_ok());
+    let (session, _) = taken(&sessions);
+    let claim = |channel: &ChannelName, pid: &Pid, user: &str| {
+        let claim = sessions.claim(channel, pid, &identity(user), Millis(0));
+        claim.map(|claim| claim.rooms.len())
+    };
+    assert_eq!(claim(&channel(), &session.pid, "bob"), Err(NoSession::Identity));
     assert_eq!(
-        sessions.find(&channel(), &session.pid, &identity("bob")).unwrap_err(),
-        NoSession::Identity
-    );
-    assert_eq!(
-        sessions
-            .find(&channel(), &Pid::claimed("forged"), &identity("ann"))
-            .unwrap_err(),
-        NoSession::Unknown
+        claim(&channel(), &Pid::claimed("forged"), "ann"),
+        Err(NoSession::Unknown)
     );
     let other = ChannelName {
         name: "kitchen".to_owned(),
         ..channel()
     };
-    assert_eq!(
-        sessions.find(&other, &session.pid, &identity("ann")).unwrap_err(),
-        NoSession::Unknown
-    );
+    assert_eq!(claim(&other, &session.pid, "ann"), Err(NoSession::Unknown));
+    // None of that has done anything to it.
+    assert!(session.present().is_some());
+    assert_eq!(claim(&channel(), &session.pid, "ann"), Ok(1));
 }
 
 #[test]
-fn a_former_client_changes_nothing_once_another_has_taken_over() {
+fn a_former_generation_changes_nothing_once_another_has_claimed() {
     let sessions = Sessions::default();
-    let session = sessions.begin(&channel(), &identity("ann"), Millis(0));
-    session.take(1, vec![joined("a", 0)], &begin());
-    session.take(2, vec![joined("a", 0)], &begin());
-    session.joined(1, joined("b", 3));
-    session.left(1, &joined("a", 0).room);
-    session.parted(1, PARTED, Millis(0));
-    assert_eq!(session.client(), Some(2));
-    assert_eq!(session.rooms().0.len(), 1);
-    session.joined(2, joined("b", 3));
-    session.parted(2, PARTED, Millis(0));
+    let (session, first) = taken(&sessions);
+    let second = claim(&sessions, &session).unwrap();
+    assert_eq!((second.former, second.rooms.len()), (Some(1), 1));
+    assert!(!session.joined(first, joined("b", 3)));
+    assert!(!session.left(first, &joined("a", 0).room));
+    session.parted(first, PARTED, Millis(0));
+    sessions.end(&channel(), &session, first);
+
+    assert!(session.take(second.generation, 2, &identity("ann"), second.rooms, &begin()));
+    assert_eq!(rooms(&session), ["a"]);
+    assert!(session.joined(second.generation, joined("b", 3)));
+    session.parted(second.generation, PARTED, Millis(0));
+    let third = claim(&sessions, &session).unwrap();
+    assert_eq!((third.former, third.rooms.len(), third.parted), (None, 2, Some(PARTED)));
+}
+
+#[test]
+fn of_two_that_come_back_at_once_the_later_wins() {
+    let sessions = Sessions::default();
+    let (session, _) = taken(&sessions);
+    let [earlier, later] = [(); 2].map(|()| claim(&sessions, &session).unwrap());
+    assert!(earlier.generation < later.generation);
+    assert!(session.take(later.generation, 3, &identity("ann"), later.rooms, &begin()));
+    assert!(session.joined(later.generation, joined("b", 3)));
+    assert!(!session.take(earlier.generation, 2, &identity("ann"), earlier.rooms, &begin()));
+    sessions.end(&channel(), &session, earlier.generation);
+    assert_eq!(rooms(&session), ["a", "b"]);
+    assert_eq!(claim(&sessions, &session).unwrap().former, Some(3));
+}
+
+#[test]
+fn a_session_that_has_ended_is_claimed_by_nobody() {
+    let sessions = Sessions::default();
+    let (session, first) = taken(&sessions);
+    sessions.end(&channel(), &session, first);
+    assert_eq!(claim(&sessions, &session).unwrap_err(), NoSession::Unknown);
     assert_eq!(
-        (session.client(), session.rooms().0.len(), session.rooms().1),
-        (None, 2, Some(PARTED))
+        session.claim(&identity("ann"), Millis(0)).unwrap_err(),
+        NoSession::Unknown
     );
+    assert_eq!(sessions.count(&channel()), 0);
 }
 
 #[test]
 fn sessions_that_wait_too_long_end_and_those_in_use_do_not() {
     let sessions = Sessions::default();
-    let gone = sessions.begin(&channel(), &identity("ann"), Millis(0));
-    gone.take(1, Vec::new(), &begin());
-    gone.parted(1, PARTED, Millis(1_000));
-    sessions
-        .begin(&channel(), &identity("bob"), Millis(0))
-        .take(2, Vec::new(), &begin());
-    sessions.drop_old(&channel(), 500, Millis(1_500));
-    assert_eq!(sessions.count(&channel()), 2);
-    sessions.drop_old(&channel(), 500, Millis(1_501));
+    let (gone, first) = taken(&sessions);
+    gone.parted(first, PARTED, Millis(1_000));
+    taken(&sessions);
+    let (claimed, _) = taken(&sessions);
+    claim(&sessions, &claimed).unwrap();
+    sessions.drop_old(&channel(), 1_400, Millis(1_400));
+    assert_eq!(sessions.count(&channel()), 3);
+    sessions.drop_old(&channel(), 1_400, Millis(1_401));
+    assert_eq!(sessions.count(&channel()), 2, "claimed, and not taken");
+    sessions.drop_old(&channel(), 1_400, Millis(2_401));
     assert_eq!(sessions.count(&channel()), 1);
+    assert_eq!(sessions.live(&channel()).len(), 1);
 }
 
 #[test]
 fn pids_differ_and_are_not_shown() {
     let sessions = Sessions::default();
-    let [a, b] = [identity("ann"), identity("ann")].map(|identity| sessions.begin(&channel(), &identity, Millis(0)));
+    let [(a, _), (b, _)] = [(); 2].map(|()| taken(&sessions));
     assert_ne!(a.pid, b.pid);
     assert_eq!(a.pid.reveal().len(), 32);
     assert!(!format!("{a:?}").contains(a.pid.reveal()));

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use aldis_core::json::Json;
-use aldis_core::membership::{Answer, ClientEvent, Denial, denial_json};
+use aldis_core::membership::{Answer, ClientEvent, Denial, Membership, denial_json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::{FromMessageParts, MessageHandler};
@@ -11,13 +10,10 @@ use socketioxide::socket::Socket;
 use socketioxide_core::Value;
 
 use super::args::{RawArgs, parse_event};
-use super::{Direct, Guest, Namespace, client};
+use super::{Direct, Guest, Namespace, client, rooms};
 use crate::adapter::Adapter;
 use crate::hub::{Changed, ClientId};
-use crate::sessions::{Joined, Session};
-
-/// Longest first argument of a join, in bytes: it is kept with the session. 4 KiB.
-const MAX_JOIN: usize = 4 * 1024;
+use crate::sessions::Joined;
 
 /// The events of one client.
 pub(super) struct Events<A> {
@@ -66,33 +62,11 @@ impl<A: Adapter> Events<A> {
             socket_id: socket.id.as_str(),
         };
         match channel.lobby.answer(&self.guest.identity, &event, shared.clock.now()) {
-            Answer::Join(_) if first_only(&args).text().len() > MAX_JOIN => refuse(&Denial {
-                code: "too_large",
-                message: format!("the argument of a join has at most {MAX_JOIN} bytes"),
-            }),
-            Answer::Join(membership) => {
-                let changed = shared.hub.join(&namespace.channel, id, membership.room.clone());
-                if let (Changed::Yes(position), Some(session)) = (&changed, self.session()) {
-                    // Rooms are decided by the first argument alone.
-                    let by = Some((name.clone(), first_only(&args)));
-                    session.joined(
-                        id,
-                        Joined {
-                            room: membership.room,
-                            by,
-                            at: position.seq,
-                        },
-                    );
-                }
-                self.changed(id, "join", &membership.shown, &changed)
-            }
-            Answer::Leave(membership) => {
-                let changed = shared.hub.leave(&namespace.channel, id, &membership.room);
-                if let Some(session) = self.session() {
-                    session.left(id, &membership.room);
-                }
-                self.changed(id, "leave", &membership.shown, &changed)
-            }
+            Answer::Join(membership) => match rooms::asked(membership, &name, &args) {
+                Ok(joined) => self.join(id, joined),
+                Err(denial) => refuse(&denial),
+            },
+            Answer::Leave(membership) => self.leave(id, &membership),
             Answer::Reply { emit, ack } => {
                 shared.metrics.client_event(&namespace.channel, "reply");
                 if let Some((event, args)) = emit {
@@ -104,8 +78,32 @@ impl<A: Adapter> Events<A> {
         }
     }
 
-    fn session(&self) -> Option<&Session> {
-        self.guest.resumption.as_ref().map(|resumption| &*resumption.session)
+    /// Into the room, then into the session, then the acknowledgement: one that the client has heard of is never forgotten.
+    fn join(&self, id: ClientId, joined: Joined) -> Vec<String> {
+        let (namespace, guest) = (&self.namespace, &self.guest);
+        let (hub, channel) = (&namespace.shared.hub, &namespace.channel);
+        let (room, shown) = (joined.room.clone(), joined.shown.clone());
+        let mut changed = hub.join(channel, id, room.clone());
+        if let Changed::Yes(position) = &changed {
+            let joined = Joined {
+                at: position.seq,
+                ..joined
+            };
+            if !guest.session.joined(guest.generation, joined) {
+                hub.leave(channel, id, &room);
+                changed = Changed::Gone;
+            }
+        }
+        self.changed(id, "join", &shown, &changed)
+    }
+
+    fn leave(&self, id: ClientId, membership: &Membership) -> Vec<String> {
+        let (namespace, guest) = (&self.namespace, &self.guest);
+        let changed = match guest.session.left(guest.generation, &membership.room) {
+            true => namespace.shared.hub.leave(&namespace.channel, id, &membership.room),
+            false => Changed::Gone,
+        };
+        self.changed(id, "leave", &membership.shown, &changed)
     }
 
     /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
@@ -128,10 +126,4 @@ impl<A: Adapter> Events<A> {
         };
         vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
     }
-}
-
-/// A list of the first argument alone, in memory of its own.
-fn first_only(args: &Json) -> Json {
-    let first = args.elements().first().map_or("", Json::text);
-    Json::parse(format!("[{first}]")).unwrap_or_else(|_| Json::null())
 }

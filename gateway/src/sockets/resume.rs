@@ -1,141 +1,232 @@
 //! resume: a client comes back. Which session is its, what has it missed, and is all of that still there?
 //!
-//! The answer is all or nothing, and is known before CONNECT: the same pid means recovered, another one means not. Rooms
-//! are asked for again from what the client said then, by today's identity and today's rules.
+//! ```text
+//! claim   the session, from whoever has it: a new generation
+//! wish    which rooms (by today's identity and rules), and from where on
+//! enter   into the hub: what comes from now on is held
+//! read    what came before that: all of it, or the client is told why not
+//! ```
+//! The answer is all or nothing, and is known before CONNECT: the same pid means recovered, another one means not. What
+//! was read is kept until CONNECT has gone out, so nothing can be missing then.
 
 use std::sync::Arc;
 
 use aldis_core::channel::Channel;
 use aldis_core::identity::Identity;
-use aldis_core::json::Json;
-use aldis_core::membership::{Answer, ClientEvent};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Shared;
-use crate::adapter::{Adapter, Incomplete, Position, Since};
-use crate::hub::{CloseReason, Parted};
-use crate::sessions::{Joined, Pid, Session};
+use super::{Shared, rooms};
+use crate::adapter::{Adapter, Bound, Incomplete, Missed, Position, Since};
+use crate::hub::{Client, CloseReason, MAX_ROOMS, Parted};
+use crate::sabotage::Rule;
+use crate::sessions::{Claim, Generation, Joined, NoSession, Session};
 
-/// Most deliveries that a client gets back. 2,000: half of what its queue holds while it polls.
-pub const BACKLOG_DELIVERIES: usize = 2_000;
-/// Most bytes of payloads that a client gets back. 4 MiB.
-pub const BACKLOG_BYTES: usize = 4 * 1024 * 1024;
+mod offer;
+mod seat;
 
-/// What a client shows when it comes back: `auth: {pid, offset}`, which Socket.IO clients since 4.6 do by themselves.
-#[derive(Debug, Default)]
-pub(super) struct Offer {
-    pid: Option<Pid>,
-    offset: Offset,
-}
+pub(super) use offer::Offer;
+use offer::Offset;
+pub(super) use seat::Seat;
 
-/// The last position that a client says it has received.
-#[derive(Debug, Default, PartialEq)]
-enum Offset {
-    /// It has received none.
-    #[default]
-    Absent,
-    /// It says something that is no position.
-    Unreadable,
-    At(Position),
-}
+/// The first event that a client gets: whether it was recovered, and its rooms.
+const READY_EVENT: &str = "aldis:ready";
 
-impl Offer {
-    pub(super) fn of(auth: Option<&Json>) -> Self {
-        let field = |name: &str| auth?.get(name).filter(|value| !value.is_null());
-        let text = |value: &Json| value.as_str().map(|text| text.into_owned());
-        let offset = field("offset").map_or(Offset::Absent, |offset| {
-            let position = text(offset).and_then(|offset| Position::parse(&offset));
-            position.map_or(Offset::Unreadable, Offset::At)
-        });
-        Self {
-            pid: field("pid").and_then(text).map(|pid| Pid::claimed(&pid)),
-            offset,
-        }
-    }
-}
+/// Most that a client gets back. 2,000 deliveries, half of what its queue holds while it polls; 4 MiB.
+pub const BACKLOG: Bound = Bound {
+    deliveries: 2_000,
+    bytes: 4 * 1024 * 1024,
+};
 
-/// What a client gets back.
-pub(super) struct Resumption {
-    /// Its session: the former one where it is recovered.
+/// A client that is about to connect: in the hub, and with all that it will be told.
+pub(super) struct Arrival {
+    /// Its place in the hub.
+    pub(super) seat: Seat,
+    /// Its session: the former one where it is recovered by it.
     pub(super) session: Arc<Session>,
-    /// Rooms of the former session that it may still be in.
-    pub(super) rooms: Vec<Joined>,
+    pub(super) generation: Generation,
+    /// The rooms that it is in.
+    rooms: Vec<Joined>,
+    /// Whether it knows its session's name: not where the channel keeps no history.
+    pub(super) may_come_back: bool,
+    /// The place from which it goes on.
+    begin: Position,
+    /// What it has missed of its rooms since then; where it entered the hub, some of that may be held there too.
+    missed: Missed,
+    since: Since,
     /// Rooms of the former session that it may no longer be in.
-    denied: Vec<Joined>,
-    state: State,
+    denied: Vec<Box<str>>,
+    /// Answers to the joins that came along.
+    answers: Vec<Value>,
+    outcome: Outcome,
 }
 
-enum State {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
     /// There was nothing to come back to.
     Fresh,
-    /// Everything that was missed since this place is there.
-    Recovered { begin: Position, since: Since },
-    /// Something can not be had any more.
-    NotRecovered { reason: &'static str },
+    /// Everything that was missed is there.
+    Recovered,
+    /// Something can not be had any more, or is not this client's.
+    NotRecovered(&'static str),
+}
+
+/// What a client is to have.
+#[derive(Default)]
+struct Wish {
+    /// Rooms; those that are to be read back have their place.
+    rooms: Vec<Joined>,
+    denied: Vec<Box<str>>,
+    answers: Vec<Value>,
+    /// Where it says that it was.
+    from: Option<Result<From, &'static str>>,
+}
+
+/// Where a client was: it has had nothing after `since`.
+struct From {
+    begin: Position,
+    since: Since,
 }
 
 /// Finds the session of a client that comes back, takes it from whoever still has it, and decides.
 pub(super) async fn resume<A: Adapter>(
     shared: &Shared<A>,
     channel: &Channel,
+    identity: &Arc<Identity>,
+    offer: &Offer,
+) -> Arrival {
+    let claim = claim(shared, channel, identity, offer);
+    let wish = wish(shared, channel, identity, offer, claim.as_ref());
+    let keys: Vec<_> = wish.rooms.iter().map(|joined| joined.room.clone()).collect();
+    let seat = Seat::enter(&shared.hub, &channel.name, &keys);
+    let read = match &wish.from {
+        None => None,
+        Some(Err(reason)) => Some(Err(*reason)),
+        Some(Ok(from)) => Some(read(shared, channel, from).await),
+    };
+
+    let claimed = claim.and_then(Result::ok);
+    let (session, generation) = match (claimed, &read) {
+        (Some(claim), Some(Ok(_))) => (claim.session, claim.generation),
+        (claim, _) => {
+            if let Some(claim) = claim {
+                shared.sessions.end(&channel.name, &claim.session, claim.generation);
+            }
+            shared.sessions.begin(&channel.name, identity, shared.clock.now())
+        }
+    };
+    let outcome = match &read {
+        None => Outcome::Fresh,
+        Some(Ok(_)) => Outcome::Recovered,
+        Some(Err(reason)) => Outcome::NotRecovered(reason),
+    };
+    let (begin, since, missed) = match (wish.from, read) {
+        (Some(Ok(from)), Some(Ok(missed))) => (from.begin, from.since, missed),
+        _ => (seat.position.clone(), Since::default(), Missed::default()),
+    };
+    let rooms = wish.rooms.into_iter().map(|joined| Joined {
+        at: since.rooms.get(&joined.room).copied().unwrap_or(seat.position.seq),
+        ..joined
+    });
+    Arrival {
+        rooms: rooms.collect(),
+        may_come_back: channel.history_size > 0,
+        seat,
+        session,
+        generation,
+        begin,
+        missed,
+        since,
+        denied: wish.denied,
+        answers: wish.answers,
+        outcome,
+    }
+}
+
+/// Claims the session that the client names, and ends the connection that still has it: that one may not know yet that it is
+/// dead.
+fn claim<A: Adapter>(
+    shared: &Shared<A>,
+    channel: &Channel,
     identity: &Identity,
     offer: &Offer,
-) -> Resumption {
-    let fresh = |rooms, denied, state| {
-        let session = shared.sessions.begin(&channel.name, identity, shared.clock.now());
-        Resumption {
-            session,
-            rooms,
-            denied,
-            state,
+) -> Option<Result<Claim, NoSession>> {
+    let now = shared.clock.now();
+    let claim = shared.sessions.claim(&channel.name, offer.pid.as_ref()?, identity, now);
+    Some(claim.map(|claim| {
+        let former = claim.former;
+        let parted = former.and_then(|former| shared.hub.kick(&channel.name, former, CloseReason::TakenOver));
+        if let Some(parted) = parted {
+            claim.session.parted(claim.generation, parted, now);
         }
-    };
-    let Some(pid) = &offer.pid else {
-        return fresh(Vec::new(), Vec::new(), State::Fresh);
-    };
-    let session = match shared.sessions.find(&channel.name, pid, identity) {
-        Ok(session) => session,
-        Err(none) => return fresh(Vec::new(), Vec::new(), State::NotRecovered { reason: none.as_str() }),
-    };
-    let parted = part_from_former_client(shared, channel, &session);
-    let (rooms, denied) = still_allowed(shared, channel, identity, session.rooms().0);
-    let not_recovered = |reason| {
-        shared.sessions.end(&channel.name, pid);
-        fresh(rooms.clone(), denied.clone(), State::NotRecovered { reason })
-    };
-    // A client that has not received any position yet has had nothing since it began.
-    let offset = match (&offer.offset, session.began()) {
-        (Offset::Unreadable, _) => None,
-        (Offset::Absent, began) => began,
-        // What it had before this session began is none of this session.
-        (Offset::At(at), Some(began)) if at.epoch != began.epoch || at.seq < began.seq => Some(began),
-        (Offset::At(at), _) => Some(at.clone()),
-    };
-    let Some(offset) = offset else {
-        return not_recovered("offset");
-    };
-    let after = reached(offset.seq, parted);
-    let since = Since {
-        rooms: rooms
-            .iter()
-            .map(|room| (room.room.clone(), after.max(room.at)))
-            .collect(),
-        everyone: after,
-    };
-    match shared.adapter.read(&channel.name, &offset.epoch, &since).await {
-        Err(Incomplete::Epoch) => not_recovered("epoch"),
-        Err(Incomplete::History) => not_recovered("history"),
-        Ok(missed) if missed.0.len() > BACKLOG_DELIVERIES || missed.bytes() > BACKLOG_BYTES => not_recovered("backlog"),
-        Ok(_) => {
-            let begin = Position { seq: after, ..offset };
-            Resumption {
-                session,
-                rooms,
-                denied,
-                state: State::Recovered { begin, since },
+        Claim {
+            parted: parted.or(claim.parted),
+            ..claim
+        }
+    }))
+}
+
+/// Which rooms, and from where on. A position that the client names counts only where it has no session.
+fn wish<A: Adapter>(
+    shared: &Shared<A>,
+    channel: &Channel,
+    identity: &Identity,
+    offer: &Offer,
+    claim: Option<&Result<Claim, NoSession>>,
+) -> Wish {
+    let mut wish = Wish::default();
+    match claim {
+        Some(Ok(claim)) => {
+            for joined in &claim.rooms {
+                match rooms::still_allowed(channel, identity, joined, shared.clock.now()) {
+                    Ok(()) => wish.rooms.push(joined.clone()),
+                    Err(_) => wish.denied.push(joined.shown.clone()),
+                }
             }
+            wish.from = Some(
+                came_to(claim, &offer.offset)
+                    .ok_or("offset")
+                    .map(|at| From::of(at, &wish.rooms)),
+            );
+            wish.add(rooms::auto(channel, identity));
+        }
+        none => {
+            wish.add(rooms::auto(channel, identity));
+            for asked in offer.joins() {
+                let joined = rooms::join(channel, identity, &asked.event(), shared.clock.now());
+                wish.answers.push(rooms::answer(&joined));
+                wish.add(joined);
+            }
+            wish.from = match (&offer.position, none) {
+                (Offset::At(at), _) => Some(Ok(From::of(at.clone(), &wish.rooms))),
+                (Offset::Unreadable, _) => Some(Err("offset")),
+                (Offset::Absent, Some(Err(none))) => Some(Err(none.as_str())),
+                (Offset::Absent, _) => None,
+            };
         }
     }
+    wish
+}
+
+/// How far the client of a session had come, for certain.
+fn came_to(claim: &Claim, offset: &Offset) -> Option<Position> {
+    let began = claim.began.as_ref()?;
+    let offset = match offset {
+        // What it had before this session began is none of this session.
+        Offset::At(at) if at.epoch != began.epoch || at.seq < began.seq => began,
+        Offset::At(at) => at,
+        // A client that has not received any position yet has had nothing since it began.
+        Offset::Absent => began,
+        // It can not say; but where nothing has been sent since it last began, it has had that.
+        Offset::Unreadable => {
+            let begun = claim.begun.as_ref()?;
+            claim.parted.filter(|parted| parted.last_sent <= begun.seq)?;
+            begun
+        }
+    };
+    Some(Position {
+        seq: reached(offset.seq, claim.parted),
+        epoch: Arc::clone(&offset.epoch),
+    })
 }
 
 /// A client that has the last position that was sent to it has everything up to where it parted.
@@ -146,124 +237,105 @@ fn reached(offset: u64, parted: Option<Parted>) -> u64 {
     }
 }
 
-/// The former connection may not know yet that it is dead.
-fn part_from_former_client<A: Adapter>(shared: &Shared<A>, channel: &Channel, session: &Session) -> Option<Parted> {
-    if let Some(former) = session.client()
-        && let Some(parted) = shared.hub.kick(&channel.name, former, CloseReason::TakenOver)
-    {
-        session.parted(former, parted, shared.clock.now());
+/// Reads what came before the client entered the hub, at least: what has come since is held there.
+async fn read<A: Adapter>(shared: &Shared<A>, channel: &Channel, from: &From) -> Result<Missed, &'static str> {
+    let read = shared
+        .adapter
+        .read(&channel.name, &from.begin.epoch, &from.since, BACKLOG)
+        .await;
+    match read {
+        Ok(missed) => Ok(missed),
+        Err(_) if !Rule::CompleteOrTold.is_on() => Ok(Missed::default()),
+        Err(Incomplete::Epoch) => Err("epoch"),
+        Err(Incomplete::History) => Err("history"),
+        Err(Incomplete::TooMuch) => Err("backlog"),
     }
-    session.rooms().1
 }
 
-/// Asks for every room again, by what the client said then, and splits them into those that it gets and those that it does not.
-fn still_allowed<A: Adapter>(
-    shared: &Shared<A>,
-    channel: &Channel,
-    identity: &Identity,
-    rooms: Vec<Joined>,
-) -> (Vec<Joined>, Vec<Joined>) {
-    let now = shared.clock.now();
-    let auto: Vec<_> = channel
-        .lobby
-        .auto_rooms(identity)
-        .into_iter()
-        .map(|membership| membership.room)
-        .collect();
-    rooms.into_iter().partition(|joined| match &joined.by {
-        None => auto.contains(&joined.room),
-        Some((event, args)) => {
-            let event = ClientEvent {
-                name: event,
-                args,
-                socket_id: "",
-            };
-            matches!(channel.lobby.answer(identity, &event, now), Answer::Join(again) if again.room == joined.room)
+impl Wish {
+    /// Adds rooms that it does not have yet, up to [`MAX_ROOMS`].
+    fn add(&mut self, rooms: impl IntoIterator<Item = Joined>) {
+        for joined in rooms {
+            if self.rooms.len() < MAX_ROOMS && !self.rooms.iter().any(|known| known.room == joined.room) {
+                self.rooms.push(joined);
+            }
         }
-    })
+    }
 }
 
-impl Resumption {
+impl From {
+    /// From a place on, but of each room only what came after the client was in it.
+    fn of(begin: Position, rooms: &[Joined]) -> Self {
+        let rooms = rooms.iter();
+        let since = Since {
+            rooms: rooms
+                .map(|joined| (joined.room.clone(), begin.seq.max(joined.at)))
+                .collect(),
+            everyone: begin.seq,
+        };
+        Self { begin, since }
+    }
+}
+
+impl Arrival {
     pub(super) fn is_recovered(&self) -> bool {
-        matches!(self.state, State::Recovered { .. })
+        self.outcome == Outcome::Recovered
     }
 
     /// For metrics.
     pub(super) fn outcome(&self) -> &'static str {
-        match self.state {
-            State::Fresh => "new",
-            State::Recovered { .. } => "recovered",
-            State::NotRecovered { reason } => reason,
+        match self.outcome {
+            Outcome::Fresh => "new",
+            Outcome::Recovered => "recovered",
+            Outcome::NotRecovered(reason) => reason,
         }
     }
 
-    /// The place from which a recovered client goes on.
-    pub(super) fn begin(&self) -> Option<Position> {
-        match &self.state {
-            State::Recovered { begin, .. } => Some(begin.clone()),
-            _ => None,
+    /// CONNECT has gone out: the session is this client's, and it hears how it stands. Gives false where it has to come back:
+    /// a later one has the session, or more came for it than is held.
+    #[must_use]
+    pub(super) fn welcome<A>(&self, shared: &Shared<A>, identity: &Arc<Identity>, client: Box<dyn Client>) -> bool {
+        let (id, rooms) = (self.seat.id, self.rooms.clone());
+        let taken = self.session.take(self.generation, id, identity, rooms, &self.begin);
+        if !taken || !self.seat.attach(client) {
+            return false;
         }
+        if self.may_come_back {
+            let info = self.info().into();
+            shared
+                .hub
+                .announce(&self.seat.channel, id, READY_EVENT, info, self.begin.clone());
+        }
+        true
     }
 
-    /// What a recovered client has missed.
-    pub(super) fn since(&self) -> Option<(Arc<str>, Since)> {
-        match &self.state {
-            State::Recovered { begin, since } => Some((Arc::clone(&begin.epoch), since.clone())),
-            _ => None,
-        }
+    /// It gets what it has missed, and what has come meanwhile.
+    pub(super) fn release<A>(&self, shared: &Shared<A>) {
+        shared
+            .hub
+            .release(&self.seat.channel, self.seat.id, &self.missed.0, &self.since);
     }
 
-    /// `{recovered, reason?, rooms, denied?}`: what `aldis:ready` tells.
-    pub(super) fn info(&self, channel: &Channel) -> String {
-        let shown = |rooms: &[Joined]| {
-            rooms
-                .iter()
-                .filter_map(|joined| channel.lobby.shown(&joined.room))
-                .collect::<Vec<_>>()
-        };
-        let mut info = json!({ "recovered": self.is_recovered(), "rooms": shown(&self.rooms) });
-        if let State::NotRecovered { reason } = self.state {
+    /// The rooms that it is in, as they are shown.
+    pub(super) fn rooms(&self) -> Vec<&str> {
+        self.rooms.iter().map(|joined| &*joined.shown).collect()
+    }
+
+    /// `{recovered, reason?, rooms, denied?, joins?}`: what `aldis:ready` tells.
+    fn info(&self) -> String {
+        let mut info = json!({ "recovered": self.is_recovered(), "rooms": self.rooms() });
+        if let Outcome::NotRecovered(reason) = self.outcome {
             info["reason"] = reason.into();
         }
         if !self.denied.is_empty() {
-            info["denied"] = shown(&self.denied).into();
+            info["denied"] = json!(self.denied);
+        }
+        if !self.answers.is_empty() {
+            info["joins"] = json!(self.answers);
         }
         info.to_string()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_has_the_last_position_has_everything_up_to_where_it_parted() {
-        let parted = Some(Parted { at: 100, last_sent: 60 });
-        assert_eq!(reached(60, parted), 100);
-        assert_eq!(reached(59, parted), 59);
-        assert_eq!(reached(60, None), 60);
-        assert_eq!(reached(120, parted), 120);
-    }
-
-    #[test]
-    fn an_offer_is_what_clients_send() {
-        let offer = |auth: &str| Offer::of(Some(&Json::parse(auth).unwrap()));
-        let both = offer(r#"{"pid":"p","offset":"e:7","token":"t"}"#);
-        assert!(both.pid.is_some());
-        assert_eq!(
-            both.offset,
-            Offset::At(Position {
-                epoch: "e".into(),
-                seq: 7
-            })
-        );
-        assert_eq!(offer(r#"{"pid":"p"}"#).offset, Offset::Absent);
-        for unreadable in [
-            r#"{"pid":7,"offset":"2026-11-21"}"#,
-            r#"{"offset":7}"#,
-            r#"{"offset":"e:-1"}"#,
-        ] {
-            assert_eq!(offer(unreadable).offset, Offset::Unreadable, "{unreadable}");
-        }
-    }
-}
+mod tests;

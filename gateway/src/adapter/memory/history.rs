@@ -3,14 +3,14 @@
 //! It is all or nothing: what was dropped is known by its seq, so a read either gives everything after a place, or says that
 //! it can not.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use aldis_core::room::RoomKey;
 use aldis_core::route::Audience;
 use aldis_core::time::Millis;
 
-use crate::adapter::{Incomplete, Keep, Missed, Numbered, Since};
+use crate::adapter::{Bound, Incomplete, Keep, Missed, Numbered, Since};
 
 /// Bytes of payloads that one channel keeps. 64 MiB; the oldest go first, and who was before them is told so.
 pub const CHANNEL_BYTES: usize = 64 * 1024 * 1024;
@@ -128,8 +128,9 @@ impl History {
     }
 
     /// Everything after a place, of some rooms, in the order of seq.
-    pub(super) fn read(&self, since: &Since) -> Result<Missed, Incomplete> {
-        let mut missed = Vec::new();
+    pub(super) fn read(&self, since: &Since, bound: Bound) -> Result<Missed, Incomplete> {
+        let mut missed = BTreeMap::new();
+        let mut read = 0;
         let everyone = std::iter::once((Some(&self.everyone), since.everyone));
         let rooms = since.rooms.iter().map(|(room, after)| (self.rooms.get(room), *after));
         for (log, after) in everyone.chain(rooms) {
@@ -140,14 +141,17 @@ impl History {
             if after < log.dropped {
                 return Err(Incomplete::History);
             }
-            let begin = log
-                .deliveries
-                .partition_point(|delivery| delivery.position.seq <= after);
-            missed.extend(log.deliveries.range(begin..).cloned());
+            for delivery in log.after(after) {
+                // A delivery to several of the rooms comes once.
+                if missed.insert(delivery.position.seq, Arc::clone(delivery)).is_none() {
+                    read += delivery.bytes();
+                }
+                if missed.len() > bound.deliveries || read > bound.bytes {
+                    return Err(Incomplete::TooMuch);
+                }
+            }
         }
-        missed.sort_unstable_by_key(|delivery| delivery.position.seq);
-        missed.dedup_by_key(|delivery| delivery.position.seq);
-        Ok(Missed(missed))
+        Ok(Missed(missed.into_values().collect()))
     }
 }
 
@@ -159,13 +163,7 @@ const SPARE_ENTRIES: usize = 1_024;
 
 /// What a delivery counts.
 fn bytes(numbered: &Numbered) -> usize {
-    numbered
-        .delivery
-        .payloads
-        .iter()
-        .map(|payload| payload.len())
-        .sum::<usize>()
-        + ENTRY_BYTES
+    numbered.bytes() + ENTRY_BYTES
 }
 
 impl RoomLog {
@@ -178,6 +176,12 @@ impl RoomLog {
             self.dropped = last.position.seq;
         }
         dropped
+    }
+
+    /// Its deliveries after a place.
+    fn after(&self, seq: u64) -> impl Iterator<Item = &Arc<Numbered>> {
+        let begin = self.deliveries.partition_point(|delivery| delivery.position.seq <= seq);
+        self.deliveries.range(begin..)
     }
 
     fn drop_up_to(&mut self, seq: u64) {

@@ -12,6 +12,11 @@ const KEEP: Keep = Keep {
     ttl_ms: 60_000,
 };
 
+const BOUND: Bound = Bound {
+    deliveries: 100,
+    bytes: 1_000,
+};
+
 #[derive(Default)]
 struct Seen(Mutex<Vec<(String, u64, String)>>);
 
@@ -175,7 +180,7 @@ async fn read<P: Publish>(adapter: &MemoryAdapter<P>, rooms: &[(&str, u64)]) -> 
         rooms: rooms.iter().map(|(room, after)| (in_room(room), *after)).collect(),
         everyone,
     };
-    let missed = adapter.read(&channel("orders"), "e", &since).await?;
+    let missed = adapter.read(&channel("orders"), "e", &since, BOUND).await?;
     Ok(missed.0.iter().map(|numbered| numbered.position.seq).collect())
 }
 
@@ -188,7 +193,9 @@ async fn what_was_missed_is_read_in_order_and_once() {
     assert_eq!(read(&adapter, &[("a", 0), ("b", 0)]).await, Ok(vec![1, 2, 3]));
     assert_eq!(read(&adapter, &[("a", 1), ("b", 3)]).await, Ok(vec![3]));
     assert_eq!(read(&adapter, &[("quiet", 0)]).await, Ok(vec![]));
-    let other = adapter.read(&channel("orders"), "other", &Since::default()).await;
+    let other = adapter
+        .read(&channel("orders"), "other", &Since::default(), BOUND)
+        .await;
     assert_eq!(other.unwrap_err(), Incomplete::Epoch);
 }
 
@@ -274,4 +281,30 @@ async fn a_channel_that_was_forgotten_goes_on_counting_and_gives_nothing_back() 
     deliver(&adapter, KEEP, 1, &["a"]).await;
     assert_eq!(seen.0.lock().unwrap()[1].1, 2);
     assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
+}
+
+#[tokio::test]
+async fn no_more_is_read_than_was_asked_for() {
+    let (adapter, _) = adapter();
+    let keep = Keep { size: 1_000, ..KEEP };
+    for offset in 0..100 {
+        deliver(&adapter, keep, offset, &["a", "b"]).await;
+    }
+    assert_eq!(
+        read(&adapter, &[("a", 0), ("b", 0)]).await.map(|seqs| seqs.len()),
+        Ok(100)
+    );
+    deliver(&adapter, keep, 100, &["a", "b"]).await;
+    assert_eq!(read(&adapter, &[("a", 0), ("b", 0)]).await, Err(Incomplete::TooMuch));
+    assert_eq!(
+        read(&adapter, &[("a", 1), ("b", 1)]).await.map(|seqs| seqs.len()),
+        Ok(100)
+    );
+    let few_bytes = Bound { bytes: 99, ..BOUND };
+    let since = Since {
+        rooms: [(in_room("a"), 1)].into(),
+        everyone: 1,
+    };
+    let read = adapter.read(&channel("orders"), "e", &since, few_bytes).await;
+    assert_eq!(read.unwrap_err(), Incomplete::TooMuch);
 }

@@ -1,0 +1,158 @@
+//! The clients of one channel: who is in which room, and what is held for whom.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use aldis_core::room::RoomKey;
+use aldis_core::route::Audience;
+use indexmap::IndexMap;
+
+use super::outgoing::{Frames, Outgoing};
+use super::{Client, ClientId, Pace, Parted, SendError};
+use crate::adapter::{Numbered, Position};
+use crate::sabotage::Rule;
+
+/// Deliveries that are held for a client that is about to be told what it has missed. 4,096: that takes milliseconds.
+const MAX_HELD: usize = 4_096;
+
+/// The clients of one channel.
+pub(super) struct Clients {
+    /// Place of the last delivery that passed here.
+    pub(super) position: Position,
+    pub(super) clients: IndexMap<ClientId, Member>,
+    pub(super) rooms: HashMap<RoomKey, IndexMap<ClientId, Arc<Link>>>,
+}
+
+pub(super) struct Member {
+    pub(super) link: Arc<Link>,
+    pub(super) rooms: HashSet<RoomKey>,
+}
+
+/// Deliveries that wait for a client, each with which of its payloads.
+type Held = Vec<(Arc<Numbered>, usize)>;
+
+/// A client, as its rooms see it.
+pub(super) struct Link {
+    /// The way to it; not there before its CONNECT has gone out.
+    pub(super) client: OnceLock<Box<dyn Client>>,
+    /// Seq of the last position that it was sent. It only grows: one delivery that names several rooms goes out once.
+    pub(super) last_sent: AtomicU64,
+    /// Deliveries that wait until the client has had what it missed; `None` once it has.
+    held: Mutex<Option<Held>>,
+}
+
+impl Member {
+    /// A client that is about to connect.
+    pub(super) fn held(rooms: &[RoomKey]) -> Self {
+        let link = Link {
+            client: OnceLock::new(),
+            last_sent: AtomicU64::new(0),
+            held: Mutex::new(Some(Vec::new())),
+        };
+        Self {
+            link: Arc::new(link),
+            rooms: rooms.iter().cloned().collect(),
+        }
+    }
+}
+
+impl Clients {
+    pub(super) fn at(position: Position) -> Self {
+        Self {
+            position,
+            clients: IndexMap::new(),
+            rooms: HashMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, id: ClientId, member: Member) {
+        for room in &member.rooms {
+            self.add_to_room(room.clone(), id, Arc::clone(&member.link));
+        }
+        self.clients.insert(id, member);
+    }
+
+    pub(super) fn add_to_room(&mut self, room: RoomKey, id: ClientId, link: Arc<Link>) {
+        self.rooms.entry(room).or_default().insert(id, link);
+    }
+
+    /// Sends to each client once; gives how many got it, and who could not take it.
+    pub(super) fn deliver(&self, numbered: &Arc<Numbered>) -> (usize, Vec<ClientId>) {
+        let frame = Frames::of(numbered);
+        let (mut sent, mut slow) = (0, Vec::new());
+        let mut send = |id: ClientId, link: &Link, payload: usize| match link.deliver(numbered, &frame, payload) {
+            Some(Ok(())) => sent += 1,
+            Some(Err(SendError::Full)) => slow.push(id),
+            Some(Err(SendError::Gone)) | None => {}
+        };
+        match &numbered.delivery.audience {
+            Audience::Everyone => self.clients.iter().for_each(|(id, member)| send(*id, &member.link, 0)),
+            Audience::Rooms(rooms) => {
+                for (room, payload) in rooms {
+                    let members = self.rooms.get(room).into_iter().flatten();
+                    members.for_each(|(id, link)| send(*id, link, *payload));
+                }
+            }
+        }
+        (sent, slow)
+    }
+
+    pub(super) fn remove(&mut self, id: ClientId) -> Option<(Member, Parted)> {
+        let member = self.clients.swap_remove(&id)?;
+        for room in &member.rooms {
+            self.remove_from_room(room, id);
+        }
+        // A client that goes before it has had what it missed has not come as far as this channel.
+        let parted = match *member.link.lock_held() {
+            Some(_) => Parted::UNKNOWN,
+            None => Parted {
+                at: self.position.seq,
+                last_sent: member.link.last_sent.load(Ordering::Relaxed),
+            },
+        };
+        Some((member, parted))
+    }
+
+    pub(super) fn remove_from_room(&mut self, room: &RoomKey, id: ClientId) {
+        if let Some(members) = self.rooms.get_mut(room) {
+            members.swap_remove(&id);
+            if members.is_empty() {
+                self.rooms.remove(room);
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Sends a delivery as it happens, or holds it: what the client has missed comes first.
+    fn deliver(&self, numbered: &Arc<Numbered>, frames: &Frames<'_>, payload: usize) -> Option<Result<(), SendError>> {
+        if let Some(held) = &mut *self.lock_held()
+            && (Rule::OneOrder.is_on() || self.client.get().is_none())
+        {
+            if held.last().is_none_or(|(last, _)| last.position != numbered.position) {
+                held.push((Arc::clone(numbered), payload));
+            }
+            return (held.len() > MAX_HELD).then_some(Err(SendError::Full));
+        }
+        self.send(frames, payload, Pace::Live)
+    }
+
+    /// Sends, unless the client has had this delivery.
+    pub(super) fn send(&self, frames: &Frames<'_>, payload: usize, pace: Pace) -> Option<Result<(), SendError>> {
+        let last = self.last_sent.fetch_max(frames.seq(), Ordering::Relaxed);
+        if last >= frames.seq() && Rule::OneOrder.is_on() {
+            return None;
+        }
+        Some(self.pass(&frames.outgoing(payload), pace))
+    }
+
+    /// Sends. Nobody is sent anything before it is attached.
+    pub(super) fn pass(&self, outgoing: &Outgoing<'_>, pace: Pace) -> Result<(), SendError> {
+        self.client.get().ok_or(SendError::Gone)?.send(outgoing, pace)
+    }
+
+    pub(super) fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
