@@ -80,4 +80,4 @@ crds: ## write the CRDs of charts/aldis-crds anew from the Rust types
 
 .PHONY: clean-cache
 clean-cache: ## remove all that was downloaded and built
-	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,target}
+	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,kubernetes,target}

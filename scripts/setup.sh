@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Installs what building and testing need beyond Rust, Java 17, Maven, Node 20 and Python 3 with pip:
+# Installs what building and testing need beyond Rust, Java 17, Maven, Node 20, Go 1.24 and Python 3 with pip:
 #
-#   scripts/setup.sh [apt] [tools] [node] [kafka]      (no part named: all)
+#   scripts/setup.sh [apt] [tools] [node] [kafka] [kubernetes]      (no part named: all)
 #
 #   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses (Debian packages)
 #   tools  cargo-deny and cargo-nextest, prebuilt                 pinned in scripts/tools.txt
 #   node   the stock Socket.IO clients of the tests               pinned in tests/node/package-lock.json
 #   kafka  Apache Kafka's jars for scripts/kafka.sh               pinned in tests/kafka/pom.xml
+#   kubernetes  etcd, kube-apiserver, kubectl and helm, built     pinned in tests/kubernetes/go.mod
 #
-# Everything but apt's part lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/{tools,node,kafka}, outside the clone, so that a
+# The last one takes minutes the first time: `make test` has it built beside cargo. Where KUBEBUILDER_ASSETS names a folder
+# with these programs, nothing is built.
+#
+# Everything but apt's part lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/{tools,node,kafka,kubernetes}, outside the clone, so that a
 # fresh clone starts warm. A part whose stamp carries the hash of its pins is skipped. Safe to run several times at once.
 #
 # The Node programs in tests/node find their modules through NODE_PATH=<cache>/node/node_modules, which make and the Rust
@@ -88,7 +92,26 @@ fill_kafka() {
   mvn -q -B -f "$repo/tests/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1" -DincludeScope=runtime >&2
 }
 
-[ $# -gt 0 ] || set -- apt tools node kafka
+fill_kubernetes() {
+  need go "Go 1.24 or later"
+  # Unset, the API server would call itself v0.0.0-master, which clients do not take for any version.
+  local version=v1.34.4 package=k8s.io/component-base/version
+  mkdir "$1/bin"
+  (
+    cd "$repo/tests/kubernetes"
+    GOFLAGS= CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -o "$1/bin/" \
+      -ldflags "-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=34 -X $package.gitTreeState=clean" \
+      k8s.io/kubernetes/cmd/{kube-apiserver,kubectl} go.etcd.io/etcd/server/v3 helm.sh/helm/v3/cmd/helm >&2
+  )
+  mv "$1/bin/server" "$1/bin/etcd"
+}
+
+install_kubernetes() {
+  [ -z "${KUBEBUILDER_ASSETS:-}" ] || return 0
+  part_of_cache kubernetes fill_kubernetes "$repo/tests/kubernetes/go.mod" "$repo/tests/kubernetes/go.sum"
+}
+
+[ $# -gt 0 ] || set -- apt tools node kafka kubernetes
 for part in "$@"; do
   SECONDS=0
   case $part in
@@ -96,6 +119,7 @@ for part in "$@"; do
     tools) part_of_cache tools fill_tools "$repo/scripts/tools.txt" ;;
     node) part_of_cache node fill_node "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" ;;
     kafka) part_of_cache kafka fill_kafka "$repo/tests/kafka/pom.xml" ;;
-    *) die "there is no part '$part': choose from apt, tools, node, kafka" ;;
+    kubernetes) install_kubernetes ;;
+    *) die "there is no part '$part': choose from apt, tools, node, kafka, kubernetes" ;;
   esac
 done

@@ -7,9 +7,12 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use aldis_crds::NotificationChannel;
 use aldis_crds::names::ChannelName;
 use aldis_manifest::{Located, Manifests, Origin, Problem, read_dir};
 use aldis_operator::validate::{Grants, Object, ObjectName, Objects, Others, Outcome, Reason, validate};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Everything in a directory, what can be served of it, and everything that is wrong.
 pub struct Declared {
@@ -56,14 +59,21 @@ impl Declared {
             gateways,
             channels,
             secrets,
+            namespaces,
             problems,
         } = &manifests;
+        let implied = implied_namespaces(channels, namespaces);
         let outcome = validate(&Objects {
             gateways: gateways.iter().map(|located| &located.value).collect(),
             channels: channels.iter().map(|located| &located.value).collect(),
             secrets: secrets.iter().map(|located| &located.value).collect(),
             other_gateways: others(elsewhere.gateways, "NotificationGateway", problems),
             other_secrets: others(elsewhere.secrets, "Secret", problems),
+            namespaces: namespaces
+                .iter()
+                .map(|located| &located.value)
+                .chain(&implied)
+                .collect(),
             grants: Grants::Everything,
         });
         let in_files = problems.iter().map(|problem| Finding {
@@ -114,9 +124,31 @@ impl Declared {
             channels,
             secrets,
             problems,
+            ..
         } = &self.manifests;
         gateways.is_empty() && channels.is_empty() && secrets.is_empty() && problems.is_empty()
     }
+}
+
+/// The namespaces that channels are in and no file declares: each has the one label that a cluster gives it.
+fn implied_namespaces(channels: &[Located<NotificationChannel>], declared: &[Located<Namespace>]) -> Vec<Namespace> {
+    let used = channels
+        .iter()
+        .filter_map(|channel| channel.value.metadata.namespace.clone());
+    let is_declared = |name: &String| {
+        declared
+            .iter()
+            .any(|located| located.value.metadata.name.as_ref() == Some(name))
+    };
+    let implied: BTreeSet<String> = used.filter(|name| !is_declared(name)).collect();
+    let named = |name| Namespace {
+        metadata: ObjectMeta {
+            name: Some(name),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    implied.into_iter().map(named).collect()
 }
 
 fn order(problem: &Problem) -> (&Path, usize, usize, &str, &str) {

@@ -39,7 +39,8 @@ pub struct NotificationGatewaySpec {
         validation = ("self.all(l, self.exists_one(o, o.port == l.port))", "each listener needs a port of its own")
     )]
     pub listeners: Vec<Listener>,
-    /// Who may attach here, and what each may claim. What is absent is denied; without this list, everybody.
+    /// Who may attach here, and what each may claim. What is absent is denied: without this list nobody attaches in a
+    /// cluster. `aldis dev` and `aldis validate` then let everybody attach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = ("self.all(t, self.exists_one(o, o.name == t.name))", "each tenant needs a name of its own"))]

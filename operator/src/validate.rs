@@ -2,10 +2,9 @@
 //!
 //! ```text
 //! Objects → index      each object once, channels by age
-//!         → gateway    can it be served at all?
+//!         → gateway    can it be served at all? are its grants sound?
 //!         → channel    parents, paths, secrets, topics; then everything that the gateway would compile
-//!         → grants     per gateway: which tenant a channel is of, and what that may use
-//!         → claims     per gateway: who has which path, which topic is read and which takes dead letters
+//!         → claims     per gateway: what each channel is granted, then who came first: paths, topics, dead letters
 //!         → Outcome
 //! ```
 //! A channel that has a problem is left out, and all others are served. A parent that does not resolve is the one
@@ -17,7 +16,7 @@ use std::fmt;
 use aldis_crds::contract::{ChannelConfig, Keys};
 use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::{NotificationChannel, NotificationGateway, NotificationGatewaySpec};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::ObjectMeta;
 
 mod index;
@@ -29,9 +28,11 @@ mod parents;
 mod secrets;
 
 mod claims;
+mod granted;
 mod grants;
 
 pub use grants::Grants;
+use grants::Tenancy;
 use index::Index;
 
 /// Everything that was declared in one place: a cluster, or a directory.
@@ -44,12 +45,14 @@ pub struct Objects<'a> {
     /// Secrets. Only those are read that are referred to, and belong to a channel's namespace and are labelled for it, or to
     /// a gateway's and are of type `kubernetes.io/tls`.
     pub secrets: Vec<&'a Secret>,
+    /// The namespaces of the channels. One that is not here is granted nothing where a gateway has `tenants`.
+    pub namespaces: Vec<&'a Namespace>,
+    /// What a gateway that has no `tenants` grants.
+    pub grants: Grants,
     /// Gateways that exist but are not in `gateways`, because they cannot be read or are somewhere else.
     pub other_gateways: Others,
     /// Secrets that exist but are not in `secrets`. A channel that refers to one is checked, and not served.
     pub other_secrets: Others,
-    /// What a gateway that says nothing about tenants means by it.
-    pub grants: Grants,
 }
 
 /// Objects that are known to exist, and no more.
@@ -156,6 +159,8 @@ pub struct Problem {
     pub object: Object,
     /// At which gateway; `None`: wherever the object is used. Index in [`Objects::gateways`].
     pub gateway: Option<usize>,
+    /// With which of the channel's `parentRefs`; `None`: with all that name this gateway.
+    pub parent: Option<usize>,
     /// For programs.
     pub reason: Reason,
     /// Field path as kubectl writes it, from the object's root: `spec.parentRefs[0].sectionName`.
@@ -171,6 +176,7 @@ impl Problem {
         Self {
             object,
             gateway: None,
+            parent: None,
             reason,
             field: field.into(),
             message: message.into(),
@@ -181,6 +187,13 @@ impl Problem {
     fn at(self, gateway: usize) -> Self {
         Self {
             gateway: Some(gateway),
+            ..self
+        }
+    }
+
+    fn of_parent(self, parent: usize) -> Self {
+        Self {
+            parent: Some(parent),
             ..self
         }
     }
@@ -200,15 +213,25 @@ pub enum Reason {
     Conflicted,
     /// A parent names a gateway or a listener that does not exist.
     GatewayNotFound,
+    /// A gateway grants one path to several namespaces. It is served all the same.
+    GrantsOverlap,
     /// The object is wrong by itself.
     Invalid,
+    /// A grant of a gateway that cannot be read, and grants nothing. The gateway is served all the same.
+    InvalidGrant,
+    /// A way in that the channel is not granted.
+    MethodNotAllowed,
+    /// A path that the channel is not granted.
+    PathNotAllowed,
     /// A Secret exists that is not labelled for channels.
     RefNotPermitted,
     /// A Secret, or the key in it, does not exist.
     SecretNotFound,
-    /// The gateway does not serve the channel's namespace.
+    /// The channel's namespace may not attach to the gateway, or to the listener.
     TenantNotAllowed,
-    /// A topic that this channel must not read.
+    /// The channel is larger than a gateway takes.
+    TooLarge,
+    /// A topic that this channel must not read or write.
     TopicNotAllowed,
 }
 
@@ -218,10 +241,15 @@ impl Reason {
         match self {
             Self::Conflicted => "Conflicted",
             Self::GatewayNotFound => "GatewayNotFound",
+            Self::GrantsOverlap => "GrantsOverlap",
             Self::Invalid => "Invalid",
+            Self::InvalidGrant => "InvalidGrant",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::PathNotAllowed => "PathNotAllowed",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::SecretNotFound => "SecretNotFound",
             Self::TenantNotAllowed => "TenantNotAllowed",
+            Self::TooLarge => "TooLarge",
             Self::TopicNotAllowed => "TopicNotAllowed",
         }
     }
@@ -237,13 +265,9 @@ pub fn validate(objects: &Objects<'_>) -> Outcome {
         let wrong = gateway::problems(gateway);
         if wrong.is_empty() {
             let keys = gateway::certificates(gateway, &index, &objects.other_secrets, &mut problems);
-            gateways.push(claims::settle(
-                gateway,
-                objects.grants,
-                &candidates,
-                keys,
-                &mut problems,
-            ));
+            let tenancy = Tenancy::new(gateway, &index, objects.grants);
+            gateways.push(claims::settle(gateway, &candidates, &tenancy, keys, &mut problems));
+            problems.extend(grants::problems(gateway, &index));
         }
         problems.extend(wrong);
     }

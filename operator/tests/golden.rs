@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use aldis_crds::contract::GatewayConfig;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 use aldis_manifest::{Positions, documents, read_str};
-use aldis_operator::validate::Grants;
-use aldis_operator::validate::Object;
+use aldis_operator::validate::{Grants, Object};
 use aldis_operator::{Objects, Outcome, translate, validate};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use serde_json::Value;
 
 /// What each key in `testdata` begins with.
@@ -29,6 +28,7 @@ struct Input {
     gateways: Vec<(NotificationGateway, Positions)>,
     channels: Vec<(NotificationChannel, Positions)>,
     secrets: Vec<(Secret, Positions)>,
+    namespaces: Vec<Namespace>,
 }
 
 impl Input {
@@ -40,6 +40,7 @@ impl Input {
             match value["kind"].as_str().unwrap() {
                 "NotificationGateway" => input.gateways.push((serde_json::from_value(value).unwrap(), at)),
                 "NotificationChannel" => input.channels.push((serde_json::from_value(value).unwrap(), at)),
+                "Namespace" => input.namespaces.push(serde_json::from_value(value).unwrap()),
                 "Secret" => input.secrets.push((serde_json::from_value(value).unwrap(), at)),
                 other => panic!("{other}"),
             }
@@ -52,6 +53,7 @@ impl Input {
             gateways: self.gateways.iter().map(|(gateway, _)| gateway).collect(),
             channels: self.channels.iter().map(|(channel, _)| channel).collect(),
             secrets: self.secrets.iter().map(|(secret, _)| secret).collect(),
+            namespaces: self.namespaces.iter().collect(),
             grants: Grants::Everything,
             ..Objects::default()
         }

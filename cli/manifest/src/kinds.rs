@@ -22,6 +22,8 @@ pub(crate) struct Kind {
     schema: Value,
     /// Whether the schema has rules in CEL.
     has_rules: bool,
+    /// Whether its objects are in a namespace.
+    pub(crate) namespaced: bool,
 }
 
 /// The kinds of group `aldis.dev`.
@@ -41,6 +43,7 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
                 name: definition.spec.names.kind,
                 schema: with_object_fields(schema),
                 has_rules: true,
+                namespaced: true,
             }
         };
     crd::all().into_iter().map(kind).collect()
@@ -59,12 +62,25 @@ static SECRET: LazyLock<Kind> = LazyLock::new(|| {
         name: "Secret".to_owned(),
         schema: with_object_fields(schema),
         has_rules: false,
+        namespaced: true,
+    }
+});
+
+/// Namespaces: for their labels.
+static NAMESPACE: LazyLock<Kind> = LazyLock::new(|| {
+    let any = json!({ "x-kubernetes-preserve-unknown-fields": true });
+    let schema = json!({ "type": "object", "properties": { "spec": any, "status": any } });
+    Kind {
+        name: "Namespace".to_owned(),
+        schema: with_object_fields(schema),
+        has_rules: false,
+        namespaced: false,
     }
 });
 
 /// What a document is, by its `apiVersion` and `kind`.
 pub(crate) enum Class {
-    /// A kind of `aldis.dev`, or a Secret.
+    /// A kind of `aldis.dev`, a Secret or a Namespace.
     Read(&'static Kind),
     /// `v1` `List`: a list of objects, as `kubectl get -o yaml` prints them.
     List,
@@ -79,6 +95,7 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     match (group, version, kind) {
         ("", "v1", "Secret") => Class::Read(&SECRET),
+        ("", "v1", "Namespace") => Class::Read(&NAMESPACE),
         ("", "v1", "List") => Class::List,
         (aldis_crds::GROUP, aldis_crds::VERSION, kind) => match KINDS.iter().find(|known| known.name == kind) {
             Some(known) => Class::Read(known),
@@ -118,16 +135,16 @@ impl Kind {
 }
 
 /// A checked object as its type.
-pub(crate) fn typed<T: DeserializeOwned>(object: Value) -> Result<T, Finding> {
+pub(crate) fn typed<T: DeserializeOwned>(object: Value) -> Result<T, Vec<Finding>> {
     serde_path_to_error::deserialize(object).map_err(|error| {
         let field = match error.path().to_string() {
             root if root == "." => String::new(),
             path => path,
         };
-        Finding {
+        vec![Finding {
             field,
             message: error.inner().to_string(),
-        }
+        }]
     })
 }
 
@@ -138,7 +155,7 @@ pub(crate) fn secret(mut object: Value) -> Result<Secret, Vec<Finding>> {
         _ => serde_json::Map::new(),
     };
     let (data, string_data) = (take("data"), take("stringData"));
-    let mut secret: Secret = typed(object).map_err(|finding| vec![finding])?;
+    let mut secret: Secret = typed(object)?;
     let mut findings = Vec::new();
     let values = secret.data.get_or_insert_default();
     for (key, value) in data {

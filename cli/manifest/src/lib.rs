@@ -4,7 +4,7 @@
 //! files → yaml: documents, every field with its line and column
 //!       → schema: what an API server refuses (the CRDs' own schemas; unknown fields too)
 //!       → CEL: the CRDs' rules, where the schema fits
-//!       → Located<NotificationGateway | NotificationChannel | Secret>, or a Problem
+//!       → Located<NotificationGateway | NotificationChannel | Secret | Namespace>, or a Problem
 //! ```
 //! Nothing here needs a cluster. A document with a problem is left out; the others are still read.
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aldis_crds::{NotificationChannel, NotificationGateway};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use serde_json::{Value, json};
 
 use crate::field;
@@ -126,6 +126,8 @@ pub struct Manifests {
     pub channels: Vec<Located<NotificationChannel>>,
     /// In the order of files and documents; `stringData` is in `data`.
     pub secrets: Vec<Located<Secret>>,
+    /// In the order of files and documents.
+    pub namespaces: Vec<Located<Namespace>>,
     /// By file, line and column.
     pub problems: Vec<Problem>,
 }
@@ -295,7 +297,8 @@ impl Reader {
         }
         match kinds::classify(&api_version, &kind_name) {
             Class::Read(kind) => {
-                if let Some(Value::Object(metadata)) = fields.get_mut("metadata")
+                if kind.namespaced
+                    && let Some(Value::Object(metadata)) = fields.get_mut("metadata")
                     && metadata.get("namespace").is_none_or(Value::is_null)
                 {
                     metadata.insert("namespace".to_owned(), json!(DEFAULT_NAMESPACE));
@@ -348,30 +351,11 @@ impl Reader {
             return;
         }
         let manifests = &mut self.manifests;
-        let origin_of = || origin.clone();
         let added = match kind.name.as_str() {
-            "NotificationGateway" => kinds::typed(stored)
-                .map(|value| {
-                    manifests.gateways.push(Located {
-                        value,
-                        origin: origin_of(),
-                    })
-                })
-                .map_err(|finding| vec![finding]),
-            "NotificationChannel" => kinds::typed(stored)
-                .map(|value| {
-                    manifests.channels.push(Located {
-                        value,
-                        origin: origin_of(),
-                    })
-                })
-                .map_err(|finding| vec![finding]),
-            _ => kinds::secret(stored).map(|value| {
-                manifests.secrets.push(Located {
-                    value,
-                    origin: origin_of(),
-                })
-            }),
+            "NotificationGateway" => kinds::typed(stored).map(|value| add(&mut manifests.gateways, value, &origin)),
+            "NotificationChannel" => kinds::typed(stored).map(|value| add(&mut manifests.channels, value, &origin)),
+            "Namespace" => kinds::typed(stored).map(|value| add(&mut manifests.namespaces, value, &origin)),
+            _ => kinds::secret(stored).map(|value| add(&mut manifests.secrets, value, &origin)),
         };
         if let Err(findings) = added {
             self.findings(&origin, &object, findings);
@@ -389,6 +373,11 @@ impl Reader {
     }
 }
 
+fn add<T>(list: &mut Vec<Located<T>>, value: T, origin: &Origin) {
+    let origin = origin.clone();
+    list.push(Located { value, origin });
+}
+
 /// `NotificationChannel bistro/orders`, as far as the object says; empty where it does not name its kind.
 fn object_name(object: &Value) -> String {
     let short = |name: &Value| {
@@ -398,6 +387,7 @@ fn object_name(object: &Value) -> String {
     let metadata = &object["metadata"];
     let namespace = short(&metadata["namespace"]).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     match (short(&object["kind"]), short(&metadata["name"])) {
+        (Some(kind), Some(name)) if kind == "Namespace" => format!("{kind} {name}"),
         (Some(kind), Some(name)) => format!("{kind} {namespace}/{name}"),
         (Some(kind), None) => kind,
         (None, _) => String::new(),

@@ -89,6 +89,7 @@ fn candidate(
         }
     }
     let object = Object::Channel(channel.index);
+    wrong.extend(too_large(channel));
     let mut invalid = |field: String, message: String| {
         wrong.push(Problem::new(object, Reason::Invalid, field, message));
     };
@@ -102,8 +103,8 @@ fn candidate(
                 name: channel.name.name.clone(),
             },
             attachments: Vec::new(),
-            spec: channel.value.spec.clone(),
             limits: ResolvedLimits::default(),
+            spec: channel.value.spec.clone(),
         },
         paths,
         keys,
@@ -111,6 +112,16 @@ fn candidate(
     };
     problems.extend(wrong);
     (candidate, keys_to_compile_with)
+}
+
+/// Most bytes of a channel's `spec`, as JSON. 200 KiB: an API server takes 1.5 MiB, and a gateway keeps every channel it serves.
+const MAX_SPEC_BYTES: usize = 200 << 10;
+
+fn too_large(channel: &Entry<'_, NotificationChannel>) -> Option<Problem> {
+    let bytes = serde_json::to_vec(&channel.value.spec).map_or(usize::MAX, |json| json.len());
+    let message =
+        format!("spec has {bytes} bytes as JSON, and a gateway takes {MAX_SPEC_BYTES}: make several channels of it");
+    (bytes > MAX_SPEC_BYTES).then(|| Problem::new(Object::Channel(channel.index), Reason::TooLarge, "spec", message))
 }
 
 /// The Socket.IO namespaces of a channel, each once, each with its field. The default is `/<namespace>/<name>`.

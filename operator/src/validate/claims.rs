@@ -1,4 +1,4 @@
-//! Claims of channels on one gateway: paths of its listeners, topics to read, topics for dead letters.
+//! Claims of channels on one gateway, of what they are granted: paths of its listeners, topics to read, topics for dead letters.
 //!
 //! What a channel has claimed it keeps against all younger ones, even while something else about it is wrong. So a path
 //! changes hands only when its owner gives it up, and one tenant's mistake never sends its clients to another tenant.
@@ -10,14 +10,16 @@ use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
 use aldis_crds::limits::ResolvedLimits;
 
 use super::channel::Candidate;
+use super::granted::{Granted, granted};
+use super::grants::Tenancy;
 use super::index::Entry;
-use super::{Gateway, Grants, Object, Problem, Reason, Validated, grants, parents};
+use super::{Gateway, Object, Problem, Reason, Validated};
 
 /// What the gateway serves of all channels (oldest first). `keys`: those of its listeners.
 pub(super) fn settle(
     gateway: &Entry<'_, NotificationGateway>,
-    grants: Grants,
     candidates: &[Candidate],
+    tenancy: &Tenancy<'_>,
     mut keys: Keys,
     problems: &mut Vec<Problem>,
 ) -> Validated {
@@ -25,31 +27,28 @@ pub(super) fn settle(
     let mut channels = Vec::new();
     let mut tenants = BTreeMap::new();
     for candidate in candidates {
-        let ChannelConfig { channel, spec, .. } = &candidate.config;
-        let paths = candidate.paths.iter().map(|(_, path)| path.as_str());
-        let attachments = parents::attachments(&spec.parent_refs, &channel.namespace, gateway, paths);
-        if attachments.is_empty() {
-            continue;
-        }
-        let Some(granted) = grants.limits(gateway.value, &channel.namespace) else {
-            problems.push(grants::not_allowed(gateway, candidate));
+        let Some(granted) = granted(candidate, gateway, tenancy) else {
             continue;
         };
-        let conflicts = claims.conflicts(gateway, candidate, &attachments);
-        claims.enter(candidate, &attachments);
-        if candidate.servable && conflicts.is_empty() {
+        let conflicts = claims.conflicts(gateway, candidate, &granted);
+        claims.enter(candidate, &granted);
+        let refused = granted.problems.iter().any(|problem| problem.parent.is_none());
+        let nowhere = granted.attachments.is_empty();
+        if candidate.servable && conflicts.is_empty() && !refused && !nowhere {
+            let namespace = &candidate.config.channel.namespace;
             for (reference, key) in &candidate.keys {
-                keys.insert(&channel.namespace, reference.clone(), key.clone());
+                keys.insert(namespace, reference.clone(), key.clone());
             }
             channels.push(ChannelConfig {
-                attachments,
-                limits: granted.within(&spec.limits),
+                attachments: granted.attachments,
+                limits: granted.limits.within(&candidate.config.spec.limits),
                 ..candidate.config.clone()
             });
-            if granted != ResolvedLimits::default() {
-                tenants.insert(channel.namespace.clone(), granted);
+            if granted.limits != ResolvedLimits::default() {
+                tenants.insert(namespace.clone(), granted.limits);
             }
         }
+        problems.extend(granted.problems);
         problems.extend(conflicts);
     }
     Validated {
@@ -73,35 +72,15 @@ struct Claims<'a> {
     dead_letters: HashMap<&'a str, &'a Candidate>,
 }
 
-/// The topics that a channel reads, each with its field.
-fn topics(candidate: &Candidate) -> impl Iterator<Item = (String, &str)> {
-    let sources = candidate.config.spec.sources.iter().enumerate();
-    sources.flat_map(|(position, source)| {
-        let topics = source.kafka.topics.iter().enumerate();
-        topics.map(move |(index, topic)| {
-            (
-                format!("spec.sources[{position}].kafka.topics[{index}]"),
-                topic.as_str(),
-            )
-        })
-    })
-}
-
-/// The topic that a channel names for its dead letters.
-fn dead_letter_topic(candidate: &Candidate) -> Option<&str> {
-    let dead_letter = candidate.config.spec.dead_letter.as_ref();
-    dead_letter.map(|dead_letter| dead_letter.topic.as_str())
-}
-
 impl<'a> Claims<'a> {
-    fn enter(&mut self, candidate: &'a Candidate, attachments: &[Attachment]) {
-        for attachment in attachments {
+    fn enter(&mut self, candidate: &'a Candidate, granted: &Granted<'a>) {
+        for attachment in &granted.attachments {
             self.attachments.entry(attachment.clone()).or_insert(candidate);
         }
-        for (_, topic) in topics(candidate) {
+        for (_, topic) in &granted.topics {
             self.readers.entry(topic).or_insert(candidate);
         }
-        if let Some(topic) = dead_letter_topic(candidate) {
+        if let Some(topic) = granted.dead_letter {
             self.dead_letters.entry(topic).or_insert(candidate);
         }
     }
@@ -111,14 +90,14 @@ impl<'a> Claims<'a> {
         &self,
         gateway: &Entry<'_, NotificationGateway>,
         candidate: &Candidate,
-        attachments: &[Attachment],
+        granted: &Granted<'_>,
     ) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut problem = |reason: Reason, field: &str, message: String, other: Object| {
             let problem = Problem::new(Object::Channel(candidate.index), reason, field, message);
             problems.push(problem.at(gateway.index).with(other));
         };
-        for attachment @ Attachment { listener, path } in attachments {
+        for attachment @ Attachment { listener, path } in &granted.attachments {
             if let Some(owner) = self.attachments.get(attachment) {
                 let field = candidate
                     .paths
@@ -137,7 +116,7 @@ impl<'a> Claims<'a> {
                 );
             }
         }
-        if let Some(topic) = dead_letter_topic(candidate)
+        if let Some(topic) = granted.dead_letter
             && let Some(reader) = self.readers.get(topic)
         {
             let message = format!(
@@ -151,19 +130,19 @@ impl<'a> Claims<'a> {
                 Object::Channel(reader.index),
             );
         }
-        for (field, topic) in topics(candidate) {
-            if topic == gateway.value.spec.kafka.dead_letter_topic {
+        for (field, topic) in &granted.topics {
+            if *topic == gateway.value.spec.kafka.dead_letter_topic {
                 let message = format!(
                     "topic {topic} takes the dead letters of NotificationGateway {}: what cannot be processed would come back for ever; read another topic",
                     gateway.name
                 );
-                problem(Reason::TopicNotAllowed, &field, message, Object::Gateway(gateway.index));
+                problem(Reason::TopicNotAllowed, field, message, Object::Gateway(gateway.index));
             } else if let Some(writer) = self.dead_letters.get(topic) {
                 let message = format!(
                     "conflicted: topic {topic} takes the dead letters of {} (its spec.deadLetter.topic); read another topic",
                     writer.config.channel
                 );
-                problem(Reason::Conflicted, &field, message, Object::Channel(writer.index));
+                problem(Reason::Conflicted, field, message, Object::Channel(writer.index));
             }
         }
         problems

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 
 use aldis_crds::{NotificationChannel, NotificationGateway};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 
@@ -16,7 +16,12 @@ pub(super) struct Index<'a> {
     /// Oldest first.
     pub(super) channels: Vec<Entry<'a, NotificationChannel>>,
     pub(super) secrets: BTreeMap<ObjectName, Entry<'a, Secret>>,
+    /// The labels of each namespace.
+    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
+
+/// The one label that an API server sets on each namespace, and lets nobody change.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// An object, and its index among those of its kind in [`Objects`].
 pub(super) struct Entry<'a, T> {
@@ -34,8 +39,16 @@ impl<'a> Index<'a> {
             gateways: once_each("NotificationGateway", &objects.gateways, Object::Gateway, problems),
             channels,
             secrets: once_each("Secret", &objects.secrets, Object::Secret, problems),
+            namespaces: objects.namespaces.iter().map(|namespace| labels(namespace)).collect(),
         }
     }
+}
+
+fn labels(namespace: &Namespace) -> (String, BTreeMap<String, String>) {
+    let name = namespace.metadata.name.clone().unwrap_or_default();
+    let mut labels = namespace.metadata.labels.clone().unwrap_or_default();
+    labels.insert(NAMESPACE_NAME.to_owned(), name.clone());
+    (name, labels)
 }
 
 /// What decides between two channels: the older one first. One that has no timestamp is not created yet, and so is

@@ -1,14 +1,13 @@
-//! `spec.parentRefs`: which gateways a channel names, and where it then is.
+//! `spec.parentRefs`: which gateways a channel names, and whether they are there.
 
 use aldis_crds::channel::ParentRef;
-use aldis_crds::contract::Attachment;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 
 use super::index::{Entry, Index};
 use super::{Object, ObjectName, Others, Problem, Reason, listed};
 
 /// The gateway that a parent names; its namespace is the channel's own where it names none.
-fn gateway_name(parent: &ParentRef, channel_namespace: &str) -> ObjectName {
+pub(super) fn gateway_name(parent: &ParentRef, channel_namespace: &str) -> ObjectName {
     let namespace = parent.namespace.as_deref().unwrap_or(channel_namespace);
     ObjectName::new(namespace, &parent.name)
 }
@@ -54,6 +53,7 @@ fn gateway_problem(
         format!("spec.parentRefs[{position}].name"),
         message,
     )
+    .of_parent(position)
 }
 
 fn listener_problem(
@@ -78,30 +78,10 @@ fn listener_problem(
         format!("spec.parentRefs[{position}].sectionName"),
         message,
     );
-    Some(problem.at(gateway.index).with(Object::Gateway(gateway.index)))
-}
-
-/// Where these paths are on a gateway: by listener as the gateway lists them, then in the paths' order, each once.
-pub(super) fn attachments<'p>(
-    parents: &[ParentRef],
-    channel_namespace: &str,
-    gateway: &Entry<'_, NotificationGateway>,
-    paths: impl Iterator<Item = &'p str> + Clone,
-) -> Vec<Attachment> {
-    let attaches_to = |listener: &str| {
-        parents.iter().any(|parent| {
-            gateway_name(parent, channel_namespace) == gateway.name
-                && parent.section_name.as_deref().is_none_or(|section| section == listener)
-        })
-    };
-    let listeners = gateway.value.spec.listeners.iter();
-    listeners
-        .filter(|listener| attaches_to(&listener.name))
-        .flat_map(|listener| {
-            paths.clone().map(|path| Attachment {
-                listener: listener.name.clone(),
-                path: path.to_owned(),
-            })
-        })
-        .collect()
+    Some(
+        problem
+            .at(gateway.index)
+            .of_parent(position)
+            .with(Object::Gateway(gateway.index)),
+    )
 }

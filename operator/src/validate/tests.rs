@@ -219,3 +219,46 @@ fn long_lists_are_cut() {
     assert_eq!(listed(1..=8), "1, 2, 3, 4, 5, 6, 7, 8");
     assert_eq!(listed(1..=10), "1, 2, 3, 4, 5, 6, 7, 8 and 2 more");
 }
+
+#[test]
+fn without_tenants_a_gateway_grants_nothing_in_a_cluster_and_everything_in_a_directory() {
+    let (shared, orders, jwt) = (gateway("shared"), channel("bistro", "orders"), secret("bistro"));
+    let with = |grants: Grants| {
+        validate(&Objects {
+            gateways: vec![&shared],
+            channels: vec![&orders],
+            secrets: vec![&jwt],
+            grants,
+            ..Objects::default()
+        })
+    };
+    assert_eq!(served(&with(Grants::Everything)), ["bistro/orders"]);
+    let outcome = with(Grants::default());
+    assert_eq!(served(&outcome), [""; 0]);
+    assert_eq!(outcome.problems[0].reason, Reason::TenantNotAllowed);
+    assert!(outcome.gateways[0].keys.get("bistro", &reference()).is_none());
+}
+
+#[test]
+fn a_channel_that_is_too_large_is_refused_and_harms_no_other() {
+    let (shared, good, jwt) = (gateway("shared"), channel("bistro", "good"), secret("bistro"));
+    let mut large = channel("bistro", "large");
+    large.spec.greeting = Some(aldis_crds::channel::Greeting {
+        event: "hello".to_owned(),
+        payload: json!("x".repeat(200 << 10)),
+    });
+    let outcome = validate(&Objects {
+        gateways: vec![&shared],
+        channels: vec![&large, &good],
+        secrets: vec![&jwt],
+        grants: Grants::Everything,
+        ..Objects::default()
+    });
+    assert_eq!(served(&outcome), ["bistro/good"]);
+    assert!(
+        outcome
+            .problems
+            .iter()
+            .any(|problem| problem.reason == Reason::TooLarge)
+    );
+}

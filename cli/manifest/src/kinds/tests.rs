@@ -56,5 +56,5 @@ fn what_is_wrong_with_a_secret_never_shows_it() {
 fn the_last_word_is_the_types_own() {
     let finding =
         typed::<aldis_crds::NotificationGateway>(json!({ "metadata": {}, "spec": { "listeners": 1 } })).unwrap_err();
-    assert_eq!(finding.field, "spec.listeners");
+    assert_eq!(finding[0].field, "spec.listeners");
 }
