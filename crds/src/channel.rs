@@ -111,7 +111,7 @@ pub struct Greeting {
     /// Name of the event.
     #[schemars(length(min = 1, max = 128))]
     pub event: String,
-    /// Template of its one argument, over `socket.id`, `identity` and `now`.
+    /// Template of its one argument, over `socket.id`, `identity`, `handshake.auth` (what the CONNECT brought) and `now`.
     #[serde(default)]
     #[schemars(schema_with = "schema::free_form")]
     pub payload: Value,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -26,9 +26,11 @@ use tokio_util::task::TaskTracker;
 use crate::connection::{Connection, Stream};
 use crate::wire::Wire;
 
+pub mod polling;
 pub mod transports;
 mod upgrade;
 
+use polling::Reply;
 use transports::Transports;
 
 /// How often a client is pinged. Socket.IO's default.
@@ -225,7 +227,7 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
     }
 }
 
-async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + 'static>(
+async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
     mut request: Request<Incoming>,
     connection: Connection,
     service: impl Serve<B>,
@@ -233,13 +235,8 @@ async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + 'static>(
 ) -> Result<Response<Either<B, Full<Bytes>>>, Infallible> {
     let transports = ends.transports;
     detach(&mut request);
-    if let Err(refusal) = transports.admit(request.uri()) {
-        let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(refusal.as_bytes()))));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        return Ok(response);
+    if transports.is_closed(request.uri()) {
+        return Ok(Reply::unknown_session().into_response().map(Either::Right));
     }
     if let Some(status) = too_long(&request) {
         let mut response = Response::new(Either::Right(Full::default()));
@@ -251,14 +248,29 @@ async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + 'static>(
             .spawn(upgrade::take_over(request, connection, service, transports));
         return Ok(upgrade::switching_protocols(accept).map(Either::Right));
     }
-    let uri = request.uri().clone();
+    if upgrade::claims_websocket(&request) {
+        return Ok(Reply::bad_request().into_response().map(Either::Right));
+    }
+    let (uri, is_get) = (request.uri().clone(), request.method() == http::Method::GET);
     request.extensions_mut().insert(connection);
-    let response = Service::<Request<Incoming>>::call(&service, request).await?;
-    Ok(match transports.names(&uri) {
-        Some(names) => rewritten(response, |reply| names.put(reply)).await,
-        None if transports::begins_session(&uri) => rewritten(response, with_max_payload).await,
-        None => response.map(Either::Left),
-    })
+    let response = Service::<Request<Incoming>>::call(&service, request);
+    if transports::begins_session(&uri) {
+        let reply = Reply::of(response.await?).await;
+        transports.opens(&reply);
+        return Ok(with_max_payload(reply).into_response().map(Either::Right));
+    }
+    match transports.polled(&uri).filter(|_| is_get) {
+        Some(polled) => {
+            let asked = uri.clone();
+            let ask = async move {
+                let Ok(response) = response.await;
+                transports.complete(&asked, Reply::of(response).await)
+            };
+            let reply = polled.poll(transports::timestamp(&uri), ask).await;
+            Ok(reply.into_response().map(Either::Right))
+        }
+        None => Ok(response.await?.map(Either::Left)),
+    }
 }
 
 /// The status of the refusal of a body that is, or may be, longer than [`MAX_PAYLOAD`].
@@ -274,24 +286,15 @@ fn too_long(request: &Request<Incoming>) -> Option<StatusCode> {
 }
 
 /// The open packet with what clients may send at once.
-fn with_max_payload(reply: &str) -> String {
-    reply.replacen(
-        &format!("\"maxPayload\":{UNCUT}"),
-        &format!("\"maxPayload\":{MAX_PAYLOAD}"),
-        1,
-    )
-}
-
-/// A polling reply with another text. socketioxide's bodies are in memory: collecting one neither waits nor fails.
-async fn rewritten<B: Body<Data = Bytes, Error: Error + Send + Sync>>(
-    response: Response<B>,
-    rewrite: impl FnOnce(&str) -> String,
-) -> Response<Either<B, Full<Bytes>>> {
-    let (mut parts, body) = response.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let body = std::str::from_utf8(&body).map_or_else(|_| body.clone(), |reply| rewrite(reply).into());
-    parts.headers.remove(http::header::CONTENT_LENGTH);
-    Response::from_parts(parts, Either::Right(Full::new(body)))
+fn with_max_payload(reply: Reply) -> Reply {
+    let uncut = format!("\"maxPayload\":{UNCUT}");
+    match reply.text() {
+        Some(text) => {
+            let text = text.replacen(&uncut, &format!("\"maxPayload\":{MAX_PAYLOAD}"), 1);
+            reply.with_text(text)
+        }
+        None => reply,
+    }
 }
 
 /// Headers and URI are parts of hyper's read buffer, which a socket that keeps them would keep: 16 KiB a client.

@@ -30,10 +30,11 @@ use crate::adapter::Adapter;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::hub::{ClientId, Hub, Parted};
+use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
 use crate::sessions::{Generation, Session, Sessions};
-use crate::wire::Link;
+use crate::wire::{Link, refusal_text};
 
 mod args;
 mod client;
@@ -41,7 +42,7 @@ mod events;
 mod resume;
 mod rooms;
 
-use args::RawArgs;
+use args::Args;
 use client::SocketClient;
 use events::Events;
 use resume::{Arrival, Offer, Seat};
@@ -91,6 +92,10 @@ struct Guest {
     generation: Generation,
     /// Whether it knows its session's name: not where the channel keeps no history.
     may_come_back: bool,
+    /// Its first event: name and argument.
+    greeting: Option<(String, String)>,
+    /// What waits for it while it polls; `None` where it began with WebSocket.
+    waiting: Option<Arc<Waiting>>,
     /// What waits until it hears that it is connected.
     arrival: Mutex<Option<Arrival>>,
     /// Its place in the hub; `None` where it was gone, or taken over, before it heard that it is connected.
@@ -145,6 +150,10 @@ impl<A: Adapter> Namespace<A> {
         let pid = arrival.may_come_back.then(|| arrival.session.pid.reveal());
         let link = self.open_link(socket, pid);
         let guest = Arc::new(Guest {
+            greeting: channel
+                .lobby
+                .greeting(&identity, auth.as_ref(), socket.id.as_str(), self.shared.clock.now()),
+            waiting: self.transports.waiting(socket.id.as_str()),
             identity,
             link,
             session: Arc::clone(&arrival.session),
@@ -202,8 +211,13 @@ impl<A: Adapter> Namespace<A> {
 
     /// `None` where the client must come back: its session is another's meanwhile, or more came for it than is held.
     fn welcome(&self, socket: &Arc<Socket>, guest: &Guest, arrival: Arrival) -> Option<Seat> {
-        let channel = self.channel()?;
-        let client = SocketClient::new(Arc::clone(socket), Arc::clone(&self.transports), guest.link.clone());
+        self.channel()?;
+        let client = SocketClient::new(
+            Arc::clone(socket),
+            Arc::clone(&self.transports),
+            guest.link.clone(),
+            guest.waiting.clone(),
+        );
         if !arrival.welcome(&self.shared, &guest.identity, Box::new(client)) {
             return None;
         }
@@ -215,25 +229,21 @@ impl<A: Adapter> Namespace<A> {
             channel = %self.channel, client = arrival.seat.id, user = guest.identity.user, method = guest.identity.method,
             recovered = arrival.is_recovered(), rooms = ?arrival.rooms(), "client connected"
         );
-        let greeting = channel
-            .lobby
-            .greeting(&guest.identity, socket.id.as_str(), self.shared.clock.now());
-        if let Some((event, payload)) = greeting {
-            self.emit(socket, guest, &event, vec![payload]);
+        if let Some((event, payload)) = &guest.greeting {
+            self.emit(socket, guest, event, Args::of([payload.as_str()]));
         }
         arrival.release(&self.shared);
         Some(arrival.seat)
     }
 
     /// Sends a client an event that is no delivery.
-    fn emit(&self, socket: &Arc<Socket>, guest: &Guest, event: &str, args: Vec<String>) {
+    fn emit(&self, socket: &Arc<Socket>, guest: &Guest, event: &str, args: Args<'_>) {
         let args = match guest.may_come_back {
-            true => args::without_position(args),
+            true => args.without_position(),
             false => args,
         };
-        if socket
-            .emit(event, &RawArgs::new(&args))
-            .is_err_and(|error| client::is_full(&error))
+        if guest.makes_room(event.len() + args.bytes()).is_err()
+            || socket.emit(event, &args).is_err_and(|error| client::is_full(&error))
         {
             self.close_slow(socket);
         }
@@ -275,6 +285,11 @@ impl<A: Adapter> Namespace<A> {
 }
 
 impl Guest {
+    /// Counts what is about to be queued for it.
+    fn makes_room(&self, bytes: usize) -> Result<(), TooMuch> {
+        self.waiting.as_ref().map_or(Ok(()), |waiting| waiting.add(bytes))
+    }
+
     fn take_arrival(&self) -> Option<Arrival> {
         self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -302,7 +317,7 @@ impl<A: Adapter> ConnectHandler<LocalAdapter, Direct> for Namespace<A> {
             self.admit(&socket, auth.as_ref()).await.map_err(|refusal| {
                 self.shared.metrics.refused(&self.channel, refusal.code());
                 tracing::info!(channel = %self.channel, reason = refusal.code(), detail = ?refusal, "connection refused");
-                Box::new(refusal.message()) as Box<dyn Display + Send>
+                Box::new(refusal_text(refusal.code(), &refusal.message())) as Box<dyn Display + Send>
             })
         })
     }

@@ -21,13 +21,14 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hub::Pace;
+use crate::sabotage::Rule;
 
 mod frame;
 mod state;
 
 use frame::split_frame;
 pub use frame::text_frame;
-pub(crate) use frame::{connect_namespace, connect_with_pid};
+pub(crate) use frame::{connect_namespace, connect_with_pid, error_with_code, refusal_text};
 use state::{OpensAt, State};
 
 /// Bytes that may wait for one client. 1 MiB, as Centrifugo's: seconds of a busy room; more means that it does not read.
@@ -155,11 +156,11 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
             let drained = std::future::poll_fn(|cx| self.lock().poll_write_queue(cx));
             let done = tokio::time::timeout(self.stall, drained).await;
             let mut state = self.lock();
-            if done.is_err() && state.written == before {
+            if done.is_err() && state.written == before && Rule::Stall.is_on() {
                 state.fail();
             }
             // Something may have come after the last write, and was left to this task.
-            if state.queue.is_empty() {
+            if state.failed || (done.is_ok() && state.queue.is_empty()) {
                 state.draining = false;
                 if let Some(waker) = state.flushing.take() {
                     waker.wake();
@@ -242,18 +243,19 @@ impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
         }
     }
 
-    /// Ready when everything that was queued, deliveries too, is with the kernel.
+    /// Writes what can be written, and does not wait for the rest: socketioxide would let it pile up in its own queue, which
+    /// is bounded in packets, not in bytes. Only behind a Close frame, after which it drops the stream, it waits for the end.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.line.lock();
         self.line.write(&mut state);
-        if state.draining {
-            state.flushing = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
         if state.failed {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut state.stream).poll_flush(cx)
+        if state.draining && state.closed {
+            state.flushing = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -76,6 +76,15 @@ impl Json {
         }
     }
 
+    /// `{}`.
+    pub fn empty_map() -> Self {
+        Self {
+            range: 0..2,
+            whole: "{}".into(),
+            parts: OnceLock::new(),
+        }
+    }
+
     /// A JSON string.
     pub fn string(text: &str) -> Self {
         let mut out = String::with_capacity(text.len() + 2);

@@ -15,12 +15,19 @@ use crate::room::{RoomKey, RoomPattern};
 use crate::template::Template;
 use crate::time::Millis;
 
+mod reply;
+
+pub use reply::Arguments;
+use reply::Reply;
+
 /// A client event. Does not print: the socket's id is a secret of the transport, and the arguments are the client's.
 pub struct ClientEvent<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its arguments, a JSON list.
+    /// Its arguments, a JSON list. Binary ones are null in it.
     pub args: &'a Json,
+    /// Whether there are binary ones among them.
+    pub binary: bool,
     /// Id of the socket.
     pub socket_id: &'a str,
 }
@@ -40,10 +47,10 @@ pub enum Answer {
     Leave(Membership),
     /// The client gets something back.
     Reply {
-        /// An event: its name, and its arguments as JSON texts.
-        emit: Option<(Arc<str>, Vec<String>)>,
-        /// Arguments of the acknowledgement as JSON texts.
-        ack: Option<Vec<String>>,
+        /// An event: its name and its arguments.
+        emit: Option<(Arc<str>, Arguments)>,
+        /// The acknowledgement.
+        ack: Option<Arguments>,
     },
     /// Nothing, for a reason that the acknowledgement tells.
     Refuse(Denial),
@@ -61,7 +68,7 @@ pub struct Membership {
 /// Why a client event does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// For programs: `denied`, `invalid_room`, `unknown_event`, `failed`.
+    /// For programs: `denied`, `invalid_room`, `binary_unsupported`, `unknown_event`, `failed`.
     pub code: &'static str,
     /// For people.
     pub message: String,
@@ -106,24 +113,8 @@ struct Auto {
     with: Expressions,
 }
 
-#[derive(Debug)]
-struct Reply {
-    allow: Option<Expression>,
-    emit: Option<(Template, ReplyArgs)>,
-    ack: Option<ReplyArgs>,
-}
-
-#[derive(Debug)]
-enum ReplyArgs {
-    /// `{args}`: all arguments as they came.
-    All,
-    /// One argument.
-    One(Template),
-}
-
 const ARGS: [&str; 3] = ["args", "arg", "identity"];
-const REPLY: [&str; 5] = ["args", "arg", "identity", "socket.id", "now"];
-const GREETING: [&str; 3] = ["identity", "socket.id", "now"];
+const GREETING: [&str; 4] = ["identity", "socket.id", "handshake.auth", "now"];
 
 impl Lobby {
     pub(crate) fn compile(
@@ -191,6 +182,10 @@ impl Lobby {
         let arg = event.args.elements().first().unwrap_or(&null);
         let scope = client_scope(identity, arg);
         match self.events.get(event.name) {
+            Some(Action::Join(_) | Action::Leave(_)) if event.binary => Answer::Refuse(Denial::new(
+                "binary_unsupported",
+                "a room is named without binary arguments: send text or numbers",
+            )),
             Some(Action::Join(index)) => match self.rooms[*index].join(scope, identity, arg) {
                 Ok(membership) => Answer::Join(membership),
                 Err(denial) => Answer::Refuse(denial),
@@ -204,9 +199,7 @@ impl Lobby {
                 let scope = scope
                     .with("socket.id", Variable::Json(&socket_id))
                     .with("now", Variable::Time(now));
-                self.replies[*index]
-                    .answer(event, &scope)
-                    .unwrap_or_else(Answer::Refuse)
+                self.replies[*index].answer(&scope).unwrap_or_else(Answer::Refuse)
             }
             None => Answer::Refuse(Denial::new("unknown_event", "this channel has no such event")),
         }
@@ -235,13 +228,22 @@ impl Lobby {
             .collect()
     }
 
-    /// The event that a client gets once it has connected: its name, and its argument as JSON text.
-    pub fn greeting(&self, identity: &Identity, socket_id: &str, now: Millis) -> Option<(String, String)> {
+    /// The event that a client gets once it has connected: its name, and its argument as JSON text. `auth` is what the
+    /// client's CONNECT brought, if anything.
+    pub fn greeting(
+        &self,
+        identity: &Identity,
+        auth: Option<&Json>,
+        socket_id: &str,
+        now: Millis,
+    ) -> Option<(String, String)> {
         let (event, payload) = self.greeting.as_ref()?;
         let socket_id = Json::string(socket_id);
+        let auth = auth.cloned().unwrap_or_else(Json::empty_map);
         let scope = Scope::new()
             .with("identity", Variable::Json(&identity.json))
             .with("socket.id", Variable::Json(&socket_id))
+            .with("handshake.auth", Variable::Json(&auth))
             .with("now", Variable::Time(now));
         let name = event_name::checked(event.render_name(&scope).ok()?).ok()?;
         let mut out = String::new();
@@ -315,71 +317,6 @@ impl Room {
             Ok(membership)
         } else {
             Err(Denial::new("denied", "you may not join this room"))
-        }
-    }
-}
-
-impl Reply {
-    fn compile(field: &str, spec: &ReplySpec, compiler: &mut Compiler) -> Self {
-        let names = Names(&REPLY);
-        let emit = spec.emit.as_ref().and_then(|emit| {
-            let event = compiler.event_name(&format!("{field}.emit.event"), &emit.event, &names);
-            let args = match (&emit.args, &emit.payload) {
-                (Some(_), _) => Some(ReplyArgs::All),
-                (None, payload) => {
-                    let payload = payload.as_ref().unwrap_or(&JsonValue::Null);
-                    compiler
-                        .template(&format!("{field}.emit.payload"), payload, &names)
-                        .map(ReplyArgs::One)
-                }
-            };
-            Some((event?, args?))
-        });
-        let ack = spec.ack.as_ref().and_then(|ack| match ack.as_str() {
-            Some("{args}") => Some(ReplyArgs::All),
-            _ => compiler
-                .template(&format!("{field}.ack"), ack, &names)
-                .map(ReplyArgs::One),
-        });
-        Self {
-            allow: compiler.expression(&format!("{field}.allow"), &spec.allow, &Names(&ARGS)),
-            emit,
-            ack,
-        }
-    }
-
-    fn answer(&self, event: &ClientEvent<'_>, scope: &Scope<'_>) -> Result<Answer, Denial> {
-        if !self
-            .allow
-            .as_ref()
-            .is_some_and(|allow| allow.holds(scope).unwrap_or(false))
-        {
-            return Err(Denial::new("denied", "you may not send this event"));
-        }
-        let failed = |message: String| Denial::new("failed", message);
-        let emit = match &self.emit {
-            Some((name, args)) => {
-                let name = name.render_name(scope).map_err(|error| failed(error.message))?;
-                Some((event_name::checked(name).map_err(failed)?, args.render(event, scope)?))
-            }
-            None => None,
-        };
-        let ack = self.ack.as_ref().map(|ack| ack.render(event, scope)).transpose()?;
-        Ok(Answer::Reply { emit, ack })
-    }
-}
-
-impl ReplyArgs {
-    fn render(&self, event: &ClientEvent<'_>, scope: &Scope<'_>) -> Result<Vec<String>, Denial> {
-        match self {
-            ReplyArgs::All => Ok(event.args.elements().iter().map(|arg| arg.text().to_owned()).collect()),
-            ReplyArgs::One(template) => {
-                let mut out = String::new();
-                template
-                    .render(scope, &mut out)
-                    .map_err(|error| Denial::new("failed", error.message))?;
-                Ok(vec![out])
-            }
         }
     }
 }

@@ -84,6 +84,11 @@ impl Outgoing<'_> {
         &self.frames.position
     }
 
+    /// About how many bytes it is.
+    pub fn bytes(&self) -> usize {
+        self.event().len() + self.frames.payload(self.payload).len() + self.position().len()
+    }
+
     /// The whole event as a WebSocket frame, shared by all clients of this namespace that get this payload.
     pub fn frame(&self, namespace: &str) -> Bytes {
         let mut encoded = self.frames.encoded.borrow_mut();

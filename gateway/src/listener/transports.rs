@@ -4,21 +4,21 @@
 //! refusing its next request as the session of an unknown id, which makes the client connect anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Uri;
 
-use crate::connection::Connection;
-use crate::wire::{Link, connect_namespace, connect_with_pid};
-
+use super::polling::{Polled, Reply, Waiting, rewrite};
 use super::{PING_INTERVAL, PING_TIMEOUT};
+use crate::connection::Connection;
+use crate::sabotage::Rule;
+use crate::wire::Link;
 
 /// How long a closed session is remembered: until the heartbeat has ended it for socketioxide too, twice over.
 const FORGET_AFTER: Duration = Duration::from_secs(2 * (PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs()));
-
-/// Engine.IO's own answer to a session id that it does not know.
-const UNKNOWN_SESSION: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
+/// How often sessions that are gone without a word are looked for.
+const SWEEP: Duration = PING_INTERVAL;
 
 /// Sessions of one listener, by Engine.IO session id. The ids are secrets of their clients: they are never shown.
 #[derive(Default)]
@@ -28,6 +28,9 @@ pub struct Transports {
 
 #[derive(Default)]
 struct Sessions {
+    /// Sessions that began with polling.
+    polled: HashMap<String, Arc<Polled>>,
+    swept: Option<Instant>,
     /// WebSocket connections of sessions that began with polling, and their wires.
     upgrades: HashMap<String, Upgrade>,
     closed: HashMap<String, Instant>,
@@ -53,14 +56,19 @@ fn is_session_id(sid: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// The Engine.IO session id in a request's query.
-fn session_id(uri: &Uri) -> Option<&str> {
+/// A field of a request's query, as it is written there.
+fn field<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
     let mut pairs = uri
         .query()
         .unwrap_or_default()
         .split('&')
         .filter_map(|pair| pair.split_once('='));
-    pairs.find(|(name, _)| *name == "sid").map(|(_, value)| value)
+    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+/// The Engine.IO session id in a request's query.
+fn session_id(uri: &Uri) -> Option<&str> {
+    field(uri, "sid")
 }
 
 /// Whether a request begins a session.
@@ -68,28 +76,71 @@ pub(super) fn begins_session(uri: &Uri) -> bool {
     session_id(uri).is_none()
 }
 
+/// What tells a GET from the one before it.
+pub(super) fn timestamp(uri: &Uri) -> Option<&str> {
+    field(uri, "t")
+}
+
+/// The session id in an open packet, `0{"sid":"…",…}`.
+fn opened(packet: &str) -> Option<&str> {
+    let sid = packet.strip_prefix("0{\"sid\":\"")?.split('"').next()?;
+    is_session_id(sid).then_some(sid)
+}
+
 impl Transports {
-    /// Lets a request pass.
-    ///
-    /// # Errors
-    /// The body of the refusal, where the session is closed.
-    pub fn admit(&self, uri: &Uri) -> Result<(), &'static str> {
-        let Some(sid) = session_id(uri) else { return Ok(()) };
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.closed.contains_key(sid) {
-            Err(UNKNOWN_SESSION)
-        } else {
-            Ok(())
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request is one of a session that was closed.
+    pub(super) fn is_closed(&self, uri: &Uri) -> bool {
+        session_id(uri).is_some_and(|sid| self.lock().closed.contains_key(sid))
+    }
+
+    /// Remembers the session that a polling reply opens, if it does.
+    pub(super) fn opens(&self, reply: &Reply) {
+        let Some(sid) = reply.text().and_then(opened) else {
+            return;
+        };
+        let mut sessions = self.lock();
+        sessions.sweep();
+        sessions.polled.insert(sid.to_owned(), Arc::new(Polled::new()));
+    }
+
+    /// The session of a polling request.
+    pub(super) fn polled(&self, uri: &Uri) -> Option<Arc<Polled>> {
+        self.lock().polled.get(session_id(uri)?).cloned()
+    }
+
+    /// What waits for a session that began with polling.
+    pub fn waiting(&self, sid: &str) -> Option<Arc<Waiting>> {
+        let sessions = self.lock();
+        sessions.polled.get(sid).map(|polled| Arc::clone(&polled.waiting))
+    }
+
+    /// A reply to a polling request as its client is to get it.
+    pub(super) fn complete(&self, uri: &Uri, reply: Reply) -> Reply {
+        let Some(sid) = session_id(uri) else { return reply };
+        let mut pids = self.lock().names.remove(sid).unwrap_or_default();
+        let Some(text) = reply.text().map(|text| rewrite(text, &mut pids)) else {
+            return reply;
+        };
+        if !pids.is_empty() {
+            self.lock().names.entry(sid.to_owned()).or_default().append(&mut pids);
         }
+        reply.with_text(text)
     }
 
     /// Remembers the wire of a session that upgrades, and gives its id; `None` for a request that begins a session, or
     /// names none that can be.
     pub fn upgrades(&self, uri: &Uri, connection: &Connection, link: &Arc<dyn Link>) -> Option<String> {
         let sid = session_id(uri).filter(|sid| is_session_id(sid))?;
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.lock();
         for (namespace, pid) in sessions.names.get(sid).into_iter().flatten() {
             link.name(namespace, pid);
+        }
+        if let Some(polled) = sessions.polled.get(sid) {
+            polled.upgrades_to(link);
         }
         // The first counts: a second upgrade of a session is refused by socketioxide, and must not take its place here.
         sessions.upgrades.entry(sid.to_owned()).or_insert_with(|| Upgrade {
@@ -103,7 +154,7 @@ impl Transports {
     /// with nothing until a heartbeat is missed: the session is closed instead, and the client begins anew.
     pub fn upgrade_ended(&self, sid: &str, link: &Arc<dyn Link>) {
         let owned = {
-            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sessions = self.lock();
             let owned = sessions
                 .upgrades
                 .get(sid)
@@ -121,20 +172,20 @@ impl Transports {
 
     /// The wire of a session that has upgraded.
     pub fn upgraded(&self, sid: &str) -> Option<Arc<dyn Link>> {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.lock();
         let link = &sessions.upgrades.get(sid)?.link;
-        link.is_upgraded().then(|| Arc::clone(link))
+        (link.is_upgraded() || !Rule::Upgrade.is_on()).then(|| Arc::clone(link))
     }
 
     /// Closes a session, whose first request came over `first`.
     pub fn close(&self, sid: &str, first: Option<&Connection>) {
         let upgrade = {
-            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            sessions
-                .closed
-                .retain(|_, since| now.duration_since(*since) < FORGET_AFTER);
-            sessions.closed.insert(sid.to_owned(), now);
+            let mut sessions = self.lock();
+            sessions.sweep();
+            sessions.closed.insert(sid.to_owned(), Instant::now());
+            if let Some(polled) = sessions.polled.remove(sid) {
+                polled.close();
+            }
             sessions.upgrades.remove(sid)
         };
         for connection in first
@@ -147,7 +198,7 @@ impl Transports {
 
     /// Has the CONNECT of a namespace carry the session's name, for a client that polls, or is about to upgrade.
     pub fn name_session(&self, sid: &str, namespace: &str, pid: &str) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.lock();
         if let Some(upgrade) = sessions.upgrades.get(sid) {
             upgrade.link.name(namespace, pid);
         }
@@ -157,7 +208,7 @@ impl Transports {
 
     /// Forgets a name that no CONNECT has carried.
     pub fn unname(&self, sid: &str, namespace: &str) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.lock();
         if let Some(names) = sessions.names.get_mut(sid) {
             names.retain(|(known, _)| known != namespace);
             if names.is_empty() {
@@ -166,50 +217,25 @@ impl Transports {
         }
     }
 
-    /// The names that the reply to a polling request is to carry.
-    pub fn names(&self, uri: &Uri) -> Option<Names<'_>> {
-        let sid = session_id(uri)?;
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.names.contains_key(sid).then(|| Names {
-            transports: self,
-            sid: sid.to_owned(),
-        })
-    }
-
     /// Forgets a session whose transport is gone.
     pub fn forget(&self, sid: &str) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.lock();
+        sessions.polled.remove(sid);
         sessions.upgrades.remove(sid);
         sessions.names.remove(sid);
     }
 }
 
-/// Names of sessions for one polling client.
-pub struct Names<'t> {
-    transports: &'t Transports,
-    sid: String,
-}
-
-/// What separates packets in a polling reply (Engine.IO 4).
-const SEPARATOR: char = '\u{1e}';
-
-impl Names<'_> {
-    /// Puts the names into the CONNECT packets of a polling reply.
-    pub fn put(&self, reply: &str) -> String {
-        let mut sessions = self.transports.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(names) = sessions.names.get_mut(&self.sid) else {
-            return reply.to_owned();
-        };
-        let packets = reply.split(SEPARATOR).map(|packet| {
-            let name = connect_namespace(packet).and_then(|ns| names.iter().position(|(namespace, _)| namespace == ns));
-            name.and_then(|at| connect_with_pid(packet, &names.swap_remove(at).1))
-                .unwrap_or_else(|| packet.to_owned())
-        });
-        let reply = packets.collect::<Vec<_>>().join(&SEPARATOR.to_string());
-        if names.is_empty() {
-            sessions.names.remove(&self.sid);
+impl Sessions {
+    /// Forgets what is long over. A session that lives polls at least once a heartbeat.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if self.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP) {
+            return;
         }
-        reply
+        self.swept = Some(now);
+        self.closed.retain(|_, since| now.duration_since(*since) < FORGET_AFTER);
+        self.polled.retain(|_, polled| polled.silent_for(now) < FORGET_AFTER);
     }
 }
 
@@ -224,14 +250,11 @@ mod tests {
     #[test]
     fn a_closed_session_is_refused_and_others_are_not() {
         let transports = Transports::default();
-        assert_eq!(transports.admit(&uri("transport=polling")), Ok(()));
-        assert_eq!(transports.admit(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")), Ok(()));
+        assert!(!transports.is_closed(&uri("transport=polling")));
+        assert!(!transports.is_closed(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")));
         transports.close("aaaaaaaaaaaaaaaa", None);
-        assert_eq!(
-            transports.admit(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")),
-            Err(UNKNOWN_SESSION)
-        );
-        assert_eq!(transports.admit(&uri("transport=polling&sid=b")), Ok(()));
+        assert!(transports.is_closed(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")));
+        assert!(!transports.is_closed(&uri("transport=polling&sid=b")));
     }
 
     #[tokio::test]
@@ -259,24 +282,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_polling_client_hears_its_sessions_name_in_its_connect() {
+    async fn reply(text: &'static str) -> Reply {
+        Reply::of(http::Response::new(http_body_util::Full::new(
+            bytes::Bytes::from_static(text.as_bytes()),
+        )))
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_polling_client_hears_its_sessions_name_in_its_connect() {
         let transports = Transports::default();
         transports.name_session("aaaaaaaaaaaaaaaa", "/orders", "p1");
-        assert!(transports.names(&uri("transport=polling&sid=b")).is_none());
-        let names = transports
-            .names(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa"))
-            .unwrap();
-        assert_eq!(names.put("2\u{1e}42/orders,[\"x\"]"), "2\u{1e}42/orders,[\"x\"]");
-        let reply = names.put("40{\"sid\":\"s\"}\u{1e}40/orders,{\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]");
+        let completed = async |sid: &str, text| {
+            let uri = uri(&format!("transport=polling&sid={sid}"));
+            transports.complete(&uri, reply(text).await).text().unwrap().to_owned()
+        };
+        let connects = "40{\"sid\":\"s\"}\u{1e}40/orders,{\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]";
+        assert_eq!(completed("b", connects).await, connects);
         assert_eq!(
-            reply,
+            completed("aaaaaaaaaaaaaaaa", "2\u{1e}42/orders,[\"x\"]").await,
+            "2\u{1e}42/orders,[\"x\"]"
+        );
+        assert_eq!(
+            completed("aaaaaaaaaaaaaaaa", connects).await,
             "40{\"sid\":\"s\"}\u{1e}40/orders,{\"pid\":\"p1\",\"sid\":\"s\"}\u{1e}42/orders,[\"x\"]"
         );
-        assert!(
+        assert_eq!(completed("aaaaaaaaaaaaaaaa", connects).await, connects);
+    }
+
+    #[tokio::test]
+    async fn a_session_is_known_from_its_open_packet_until_it_is_forgotten() {
+        let transports = Transports::default();
+        let of = |sid: &str| {
             transports
-                .names(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa"))
-                .is_none()
-        );
+                .polled(&uri(&format!("transport=polling&sid={sid}")))
+                .is_some()
+        };
+        for none in ["ok", "40{\"sid\":\"aaaaaaaaaaaaaaaa\"}", "0{\"sid\":\"too short\"}"] {
+            transports.opens(&reply(none).await);
+        }
+        assert!(!of("aaaaaaaaaaaaaaaa"));
+        transports.opens(&reply("0{\"sid\":\"aaaaaaaaaaaaaaaa\",\"upgrades\":[]}").await);
+        assert!(of("aaaaaaaaaaaaaaaa"));
+        assert!(transports.waiting("aaaaaaaaaaaaaaaa").is_some());
+        transports.forget("aaaaaaaaaaaaaaaa");
+        assert!(!of("aaaaaaaaaaaaaaaa"));
     }
 }

@@ -17,6 +17,13 @@ use super::{ClientWire, Serve};
 use crate::connection::{Connection, Stream};
 use crate::wire::{Link, wire};
 
+/// Whether a request says that it is a WebSocket of Engine.IO 4. One that is none after all is refused: socketioxide would
+/// take some of them up itself, past the wire.
+pub(super) fn claims_websocket<B>(request: &Request<B>) -> bool {
+    let mut query = request.uri().query().unwrap_or_default().split('&');
+    query.clone().any(|pair| pair == "transport=websocket") && query.any(|pair| pair == "EIO=4")
+}
+
 /// What answers the key of a WebSocket upgrade of Engine.IO 4 (RFC 6455, 4.2.2); `None` for any other request, which
 /// socketioxide answers.
 pub(super) fn accept_key<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -29,14 +36,12 @@ pub(super) fn accept_key<B>(request: &Request<B>) -> Option<HeaderValue> {
     let has = |name, token: &str| {
         header(name).is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
-    let mut query = request.uri().query().unwrap_or_default().split('&');
     let is_upgrade = request.method() == http::Method::GET
         && has(UPGRADE, "websocket")
         && has(CONNECTION, "upgrade")
         && header(SEC_WEBSOCKET_VERSION) == Some("13")
         && request.uri().path().starts_with("/socket.io")
-        && query.clone().any(|pair| pair == "transport=websocket")
-        && query.any(|pair| pair == "EIO=4");
+        && claims_websocket(request);
     let key = header(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
 }

@@ -9,6 +9,7 @@ use socketioxide::socket::Socket;
 use socketioxide::{SendError as EmitError, SocketError};
 
 use crate::hub::{Client, CloseReason, Outgoing, Pace, SendError};
+use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::Transports;
 use crate::wire::{Link, LinkError, SWITCH_EVENT};
 
@@ -17,15 +18,22 @@ pub(super) struct SocketClient {
     socket: Arc<Socket>,
     transports: Arc<Transports>,
     link: OnceLock<Arc<dyn Link>>,
+    waiting: Option<Arc<Waiting>>,
 }
 
 impl SocketClient {
     /// `link`: the wire on which this namespace has been opened; `None` where the client polls.
-    pub(super) fn new(socket: Arc<Socket>, transports: Arc<Transports>, link: Option<Arc<dyn Link>>) -> Self {
+    pub(super) fn new(
+        socket: Arc<Socket>,
+        transports: Arc<Transports>,
+        link: Option<Arc<dyn Link>>,
+        waiting: Option<Arc<Waiting>>,
+    ) -> Self {
         Self {
             socket,
             transports,
             link: link.map(OnceLock::from).unwrap_or_default(),
+            waiting,
         }
     }
 
@@ -55,10 +63,15 @@ impl Client for SocketClient {
                         LinkError::Closed => SendError::Gone,
                     })
             }
-            None => self
-                .socket
-                .emit(outgoing.event(), &(outgoing.payload(), outgoing.position()))
-                .map_err(|error| send_error(&error)),
+            None => {
+                // What a client has missed was bounded when it was read.
+                if let (Some(waiting), Pace::Live) = (&self.waiting, pace) {
+                    waiting.add(outgoing.bytes()).map_err(|TooMuch| SendError::Full)?;
+                }
+                self.socket
+                    .emit(outgoing.event(), &(outgoing.payload(), outgoing.position()))
+                    .map_err(|error| send_error(&error))
+            }
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use aldis_core::membership::{Answer, ClientEvent, Denial, Membership, denial_json};
+use aldis_core::membership::{Answer, Arguments, ClientEvent, Denial, Membership, denial_json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::{FromMessageParts, MessageHandler};
 use socketioxide::socket::Socket;
 use socketioxide_core::Value;
 
-use super::args::{RawArgs, parse_event};
+use super::args::{Args, Event};
 use super::{Direct, Guest, Namespace, client, rooms};
 use crate::adapter::Adapter;
 use crate::hub::{Changed, ClientId};
@@ -22,64 +22,75 @@ pub(super) struct Events<A> {
 }
 
 impl<A: Adapter> MessageHandler<LocalAdapter, Direct> for Events<A> {
-    fn call(&self, socket: Arc<Socket>, mut event: Value, ack_id: Option<i64>) {
+    fn call(&self, socket: Arc<Socket>, event: Value, ack_id: Option<i64>) {
         let id = self.namespace.client(&socket, &self.guest);
-        let args = self.answer(&socket, id, &event);
-        if let (Some(_), Ok(ack)) = (
-            ack_id,
-            AckSender::<LocalAdapter>::from_message_parts(&socket, &mut event, &ack_id),
-        ) && ack
-            .send(&RawArgs::new(&args))
-            .is_err_and(|error| client::is_full(&error))
-        {
-            self.namespace.close_slow(&socket);
+        let acknowledge = |args: Args<'_>| self.acknowledge(&socket, ack_id, &args);
+        match Event::parse(&event) {
+            Ok(event) => match self.answer(&socket, id, &event) {
+                Some(arguments) => acknowledge(event.reply(&arguments)),
+                None => acknowledge(Args::of([])),
+            },
+            Err(denial) => acknowledge(Args::of([self.refuse(&denial).as_str()])),
         }
     }
 }
 
 impl<A: Adapter> Events<A> {
-    /// Does what the event asks for, and gives the arguments of the acknowledgement: every packet with an id gets one.
-    fn answer(&self, socket: &Arc<Socket>, id: ClientId, event: &Value) -> Vec<String> {
+    /// Acknowledges a packet that carries an id: each gets one acknowledgement, whatever became of it.
+    fn acknowledge(&self, socket: &Arc<Socket>, ack_id: Option<i64>, args: &Args<'_>) {
+        if ack_id.is_none() {
+            return;
+        }
+        let mut unused = Value::Str(Default::default(), None);
+        let Ok(ack) = AckSender::<LocalAdapter>::from_message_parts(socket, &mut unused, &ack_id);
+        if self.guest.makes_room(args.bytes()).is_err() || ack.send(args).is_err_and(|error| client::is_full(&error)) {
+            self.namespace.close_slow(socket);
+        }
+    }
+
+    /// Counts a refusal, and gives the acknowledgement that tells it.
+    fn refuse(&self, denial: &Denial) -> String {
+        let namespace = &self.namespace;
+        namespace.shared.metrics.client_event(&namespace.channel, denial.code);
+        denial_json(denial)
+    }
+
+    /// Does what the event asks for, and gives what acknowledges it; `None` for an acknowledgement without arguments.
+    fn answer(&self, socket: &Arc<Socket>, id: ClientId, event: &Event) -> Option<Arguments> {
         let namespace = &self.namespace;
         let shared = &namespace.shared;
-        let refuse = |denial: &Denial| {
-            shared.metrics.client_event(&namespace.channel, denial.code);
-            vec![denial_json(denial)]
-        };
-        let (name, args) = match parse_event(event) {
-            Ok(event) => event,
-            Err(denial) => return refuse(&denial),
-        };
+        let refuse = |denial: &Denial| Some(Arguments::One(self.refuse(denial)));
         let Some(channel) = namespace.channel() else {
             return refuse(&Denial {
                 code: "unknown_event",
                 message: "this channel is no longer served here".to_owned(),
             });
         };
-        let event = ClientEvent {
-            name: &name,
-            args: &args,
+        let asked = ClientEvent {
+            name: &event.name,
+            args: event.args(),
+            binary: event.is_binary(),
             socket_id: socket.id.as_str(),
         };
-        match channel.lobby.answer(&self.guest.identity, &event, shared.clock.now()) {
-            Answer::Join(membership) => match rooms::asked(membership, &name, &args) {
-                Ok(joined) => self.join(id, joined),
+        match channel.lobby.answer(&self.guest.identity, &asked, shared.clock.now()) {
+            Answer::Join(membership) => match rooms::asked(membership, asked.name, asked.args) {
+                Ok(joined) => Some(self.join(id, joined)),
                 Err(denial) => refuse(&denial),
             },
-            Answer::Leave(membership) => self.leave(id, &membership),
+            Answer::Leave(membership) => Some(self.leave(id, &membership)),
             Answer::Reply { emit, ack } => {
                 shared.metrics.client_event(&namespace.channel, "reply");
-                if let Some((event, args)) = emit {
-                    namespace.emit(socket, &self.guest, &event, args);
+                if let Some((name, arguments)) = emit {
+                    namespace.emit(socket, &self.guest, &name, event.reply(&arguments));
                 }
-                ack.unwrap_or_default()
+                ack
             }
             Answer::Refuse(denial) => refuse(&denial),
         }
     }
 
     /// Into the room, then into the session, then the acknowledgement: one that the client has heard of is never forgotten.
-    fn join(&self, id: ClientId, joined: Joined) -> Vec<String> {
+    fn join(&self, id: ClientId, joined: Joined) -> Arguments {
         let (namespace, guest) = (&self.namespace, &self.guest);
         let (hub, channel) = (&namespace.shared.hub, &namespace.channel);
         let (room, shown) = (joined.room.clone(), joined.shown.clone());
@@ -97,7 +108,7 @@ impl<A: Adapter> Events<A> {
         self.changed(id, "join", &shown, &changed)
     }
 
-    fn leave(&self, id: ClientId, membership: &Membership) -> Vec<String> {
+    fn leave(&self, id: ClientId, membership: &Membership) -> Arguments {
         let (namespace, guest) = (&self.namespace, &self.guest);
         let changed = match guest.session.left(guest.generation, &membership.room) {
             true => namespace.shared.hub.leave(&namespace.channel, id, &membership.room),
@@ -107,23 +118,24 @@ impl<A: Adapter> Events<A> {
     }
 
     /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
-    fn changed(&self, id: ClientId, what: &'static str, shown: &str, changed: &Changed) -> Vec<String> {
+    fn changed(&self, id: ClientId, what: &'static str, shown: &str, changed: &Changed) -> Arguments {
         tracing::debug!(channel = %self.namespace.channel, client = id, room = shown, what, "client changed its rooms");
         self.namespace
             .shared
             .metrics
             .client_event(&self.namespace.channel, what);
         let denial = |code, message: &str| {
-            vec![denial_json(&Denial {
+            Arguments::One(denial_json(&Denial {
                 code,
                 message: message.to_owned(),
-            })]
+            }))
         };
         let position = match changed {
             Changed::Yes(position) | Changed::No(position) => position,
             Changed::TooMany => return denial("too_many_rooms", "you are in 1,000 rooms: leave one first"),
             Changed::Gone => return denial("failed", "the connection is closing"),
         };
-        vec![serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() }).to_string()]
+        let joined = serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() });
+        Arguments::One(joined.to_string())
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn still_allowed(channel: &Channel, identity: &Identity, joined: &Joi
     let event = ClientEvent {
         name: event,
         args,
+        binary: false,
         socket_id: "",
     };
     match channel.lobby.answer(identity, &event, now) {

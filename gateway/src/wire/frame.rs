@@ -40,6 +40,33 @@ pub(crate) fn connect_with_pid(text: &str, pid: &str) -> Option<String> {
     Some(format!("{}{{\"pid\":\"{pid}\",{}", &text[..brace], &text[brace + 1..]))
 }
 
+/// What separates code and message in the text that a refusal gives to socketioxide, whose CONNECT_ERROR has room for a text
+/// alone: unit separator, which JSON shows as an escape.
+const UNIT: char = '\u{1f}';
+const ESCAPED_UNIT: &str = "\\u001f";
+
+/// The text of a refusal, from which its CONNECT_ERROR gets `data: {code}` on the way out.
+pub(crate) fn refusal_text(code: &str, message: &str) -> String {
+    format!("{code}{UNIT}{message}")
+}
+
+/// `44/ns,{"message":…,"data":{"code":…}}`; `None` for anything but a CONNECT_ERROR of a [`refusal_text`].
+pub(crate) fn error_with_code(text: &str) -> Option<String> {
+    const MESSAGE: &str = "{\"message\":\"";
+    let message = text.strip_prefix("44").and_then(|_| text.find(MESSAGE))? + MESSAGE.len();
+    let (code, rest) = text[message..].strip_suffix("\"}")?.split_once(ESCAPED_UNIT)?;
+    Some(format!(
+        "{}{rest}\",\"data\":{{\"code\":\"{code}\"}}}}",
+        &text[..message]
+    ))
+}
+
+/// A frame with a refusal's code in it, or as it is.
+pub(super) fn with_code(frame: Bytes) -> Bytes {
+    let text = header(&frame).and_then(|(header, _)| std::str::from_utf8(frame.get(header..)?).ok());
+    text.and_then(error_with_code).map_or(frame, |text| text_frame(&text))
+}
+
 /// The namespace of a CONNECT packet.
 pub(crate) fn connect_namespace(text: &str) -> Option<&str> {
     text.strip_prefix("40").map(|rest| namespace(rest).0)
@@ -150,6 +177,22 @@ mod tests {
             let mut short = BytesMut::from(&frame[..frame.len() - 1]);
             assert_eq!(split_frame(&mut short), None);
         }
+    }
+
+    #[test]
+    fn a_connect_error_gets_the_code_of_its_refusal() {
+        let error = |namespace: &str, text: &str| format!("44{namespace}{}", serde_json::json!({ "message": text }));
+        let refused = refusal_text("token_invalid", "a \"bad\" token");
+        assert_eq!(
+            error_with_code(&error("/orders,", &refused)).unwrap(),
+            r#"44/orders,{"message":"a \"bad\" token","data":{"code":"token_invalid"}}"#
+        );
+        assert_eq!(
+            with_code(text_frame(&error("", &refused))),
+            text_frame(r#"44{"message":"a \"bad\" token","data":{"code":"token_invalid"}}"#)
+        );
+        assert_eq!(error_with_code(&error("/x,", "Invalid namespace")), None);
+        assert_eq!(error_with_code("42[\"{\"message\":\"a\\u001fb\"}"), None);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::frame::{Packet, with_pid};
+use super::frame::{Packet, with_code, with_pid};
 use super::{FRAME_BYTES, FRAMES_PER_WRITE, LinkError, QUEUE_BYTES};
 use crate::hub::Pace;
+use crate::sabotage::Rule;
 
 /// Everything between socketioxide, the hub and the stream of one client.
 pub(super) struct State<S> {
@@ -58,7 +59,7 @@ pub(super) enum OpensAt {
 }
 
 impl<S: AsyncWrite + Unpin> State<S> {
-    /// Ready when everything is written or the stream has failed.
+    /// Ready when everything is with the kernel or the stream has failed.
     pub(super) fn poll_write_queue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.queue.is_empty() {
             let slices: Vec<_> = self
@@ -72,6 +73,12 @@ impl<S: AsyncWrite + Unpin> State<S> {
                 Poll::Ready(Ok(written)) if written > 0 => self.advance(written),
                 Poll::Ready(_) => self.fail(),
             }
+        }
+        // TLS has a buffer of its own.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => self.fail(),
         }
         Poll::Ready(())
     }
@@ -162,7 +169,7 @@ impl<S> State<S> {
             }
             Packet::Disconnect(namespace) => {
                 self.close_gates(|gate| gate.namespace == namespace);
-                self.push(frame);
+                self.push(with_code(frame));
             }
             Packet::Switch(namespace) => {
                 let at = self.gate(namespace, OpensAt::Switch);
@@ -262,7 +269,8 @@ impl<S> State<S> {
             Pace::Backlog => self.backlog += frame.len(),
         }
         self.queued += frame.len();
-        if gate.opens_at == OpensAt::Open && self.attachments == 0 {
+        let torn = self.attachments > 0 && Rule::Stall.is_on();
+        if gate.opens_at == OpensAt::Open && !torn {
             self.queue.push_back(frame.clone());
         } else {
             gate.waiting.push(frame.clone());

@@ -187,6 +187,65 @@ async fn a_client_that_takes_nothing_for_long_is_given_up() {
 }
 
 #[tokio::test]
+async fn socketioxide_is_never_held_up_and_what_it_writes_is_bounded_in_bytes() {
+    let (mut wire, _link, _client) = ends(64);
+    let reply = text_frame(&format!("42[\"{}\"]", "x".repeat(100_000)));
+    let mut taken = 0;
+    while wire.write_all(&reply).await.is_ok() && wire.flush().await.is_ok() {
+        taken += reply.len();
+        assert!(taken <= QUEUE_BYTES + FRAME_BYTES + reply.len(), "{taken}");
+    }
+    assert!(taken > QUEUE_BYTES, "{taken}");
+}
+
+#[tokio::test]
+async fn behind_a_close_frame_everything_is_written_before_the_stream_is_let_go() {
+    let (mut wire, _link, mut client) = ends(64);
+    let text = "x".repeat(10_000);
+    wire.write_all(&text_frame(&text)).await.unwrap();
+    wire.flush().await.unwrap();
+    wire.write_all(b"\x88\x00").await.unwrap();
+    let closed = tokio::spawn(async move { wire.flush().await });
+    assert_eq!(read_texts(&mut client, 2).await, [text.as_str(), ""]);
+    closed.await.unwrap().unwrap();
+}
+
+/// What rule 5 is about: whether a delivery comes between a binary packet and its attachment, and whether a client that takes
+/// nothing is given up.
+#[cfg(feature = "sabotage")]
+async fn torn_and_given_up() -> (bool, bool) {
+    let (mut wire, link, mut client) = ends(4096);
+    link.open("/", None);
+    write(&mut wire, "40{}").await;
+    write(&mut wire, "451-[\"bin\",{\"_placeholder\":true,\"num\":0}]").await;
+    link.send("/", &text_frame("42[\"x\"]"), Pace::Live).unwrap();
+    wire.write_all(b"\x82\x01a").await.unwrap();
+    wire.flush().await.unwrap();
+    let torn = read_texts(&mut client, 4).await[2] != "a";
+
+    let (near, _far) = duplex(8);
+    let (mut wire, link) = wire_that_stalls(near, Bytes::new(), Duration::from_millis(20));
+    link.open("/", None);
+    wire.write_all(&text_frame("40{}")).await.unwrap();
+    link.send("/", &text_frame("42[\"a longer event\"]"), Pace::Live)
+        .unwrap();
+    // Far more than the stall; a machine that is busy only makes it longer.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    (
+        torn,
+        link.send("/", &text_frame("42[\"x\"]"), Pace::Live) == Err(LinkError::Closed),
+    )
+}
+
+#[cfg(feature = "sabotage")]
+#[tokio::test]
+async fn rule_05_a_binary_packet_is_never_torn_and_a_stalled_client_is_given_up() {
+    assert_eq!(torn_and_given_up().await, (false, true));
+    Rule::Stall.switch_off();
+    assert_eq!(torn_and_given_up().await, (true, false));
+}
+
+#[tokio::test]
 async fn what_came_with_the_upgrade_is_read_first() {
     let (near, mut far) = duplex(64);
     let (mut wire, _link) = wire(near, Bytes::from_static(b"abc"));

@@ -21,6 +21,7 @@ fn answer(channel: &Channel, who: &Identity, name: &str, args: JsonValue) -> Ans
     let event = ClientEvent {
         name,
         args: &args,
+        binary: false,
         socket_id: "socket-1",
     };
     channel.lobby.answer(who, &event, NOW)
@@ -31,7 +32,16 @@ fn told(channel: &Channel, who: &Identity, name: &str, args: JsonValue) -> Strin
     match answer(channel, who, name, args) {
         Answer::Join(membership) => format!("join {}", membership.shown),
         Answer::Leave(membership) => format!("leave {}", membership.shown),
-        Answer::Reply { emit, ack } => format!("emit {emit:?} ack {ack:?}"),
+        Answer::Reply { emit, ack } => {
+            let text = |arguments| match arguments {
+                Arguments::AsTheyCame => "as they came".to_owned(),
+                Arguments::One(text) => text,
+            };
+            let emit = emit.map_or("nothing".to_owned(), |(name, arguments)| {
+                format!("{name} {}", text(arguments))
+            });
+            format!("emit {emit}, ack {}", ack.map_or("nothing".to_owned(), text))
+        }
         Answer::Refuse(denial) => format!("{}: {}", denial.code, denial.message),
     }
 }
@@ -199,6 +209,7 @@ fn a_deep_or_huge_argument_is_no_and_does_no_harm() {
         ] {
             let args = Json::parse(args).unwrap();
             let event = ClientEvent {
+                binary: false,
                 name: "sub",
                 args: &args,
                 socket_id: "s",
@@ -313,6 +324,7 @@ fn client_events_do_not_print_what_is_secret() {
     let event = ClientEvent {
         name: "login",
         args: &args,
+        binary: false,
         socket_id: "transport-secret",
     };
     assert_eq!(format!("{event:?}"), "ClientEvent(\"login\")");

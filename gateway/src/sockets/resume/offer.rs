@@ -42,6 +42,7 @@ impl Asked {
         ClientEvent {
             name: &self.event,
             args: &self.args,
+            binary: false,
             socket_id: "",
         }
     }

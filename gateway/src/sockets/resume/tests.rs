@@ -153,6 +153,7 @@ impl House {
         let event = aldis_core::membership::ClientEvent {
             name: "join",
             args: &args,
+            binary: false,
             socket_id: "",
         };
         rooms::join(&self.channel, &ann(), &event, Millis(0)).unwrap()

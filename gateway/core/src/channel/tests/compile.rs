@@ -189,7 +189,7 @@ fn each_mistake_names_its_field() {
         (
             "/greeting/payload".to_owned(),
             json!({"a": ["x", "{args.a}"]}),
-            "spec.greeting.payload.a[1]: column 2: there is no \"args\" here; there are identity, socket.id, now".to_owned(),
+            "spec.greeting.payload.a[1]: column 2: there is no \"args\" here; there are identity, socket.id, handshake.auth, now".to_owned(),
         ),
         (
             "/replies/0/emit/payload".to_owned(),

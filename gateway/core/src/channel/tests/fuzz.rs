@@ -336,13 +336,14 @@ fn round(seed: u64) -> (u32, u32) {
             let event = ClientEvent {
                 name,
                 args: &args,
+                binary: false,
                 socket_id: "s",
             };
             let answer = format!("{:?}", channel.lobby.answer(&identity, &event, NOW));
             assert!(!answer.contains("panicked"), "{answer}");
         }
         channel.lobby.auto_rooms(&identity);
-        channel.lobby.greeting(&identity, "s", NOW);
+        channel.lobby.greeting(&identity, None, "s", NOW);
     }
     (delivered, rejected)
 }

@@ -25,15 +25,15 @@ fn replies_render_their_payload_and_acknowledgement() {
             json!({"emit": {"event": "pong", "payload": payload}, "ack": {"ok": true, "a": "{args.a}"}}),
             json!([{"a": 1.10}])
         ),
-        r#"emit Some(("pong", ["{\"first\":{\"a\":1.1},\"id\":\"socket-1\",\"now\":\"2026-11-21T09:30:00.250Z\",\"sent\":1.1,\"you\":\"u1\"}"])) ack Some(["{\"a\":1.1,\"ok\":true}"])"#
+        r#"emit pong {"first":{"a":1.1},"id":"socket-1","now":"2026-11-21T09:30:00.250Z","sent":1.1,"you":"u1"}, ack {"a":1.1,"ok":true}"#
     );
     assert_eq!(
         replied(json!({"emit": {"event": "pong"}}), json!([1])),
-        r#"emit Some(("pong", ["null"])) ack None"#
+        "emit pong null, ack nothing"
     );
     assert_eq!(
         replied(json!({"ack": "got {arg}"}), json!([])),
-        r#"emit None ack Some(["\"got \""])"#
+        r#"emit nothing, ack "got ""#
     );
 }
 
@@ -41,14 +41,44 @@ fn replies_render_their_payload_and_acknowledgement() {
 fn all_arguments_come_back_as_they_came() {
     let spec = json!({"emit": {"event": "echo", "args": "{args}"}, "ack": "{args}"});
     assert_eq!(
-        replied(spec.clone(), json!([1, "two", {"three": [null]}])),
-        r#"emit Some(("echo", ["1", "\"two\"", "{\"three\":[null]}"])) ack Some(["1", "\"two\"", "{\"three\":[null]}"])"#
+        replied(spec, json!([1, "two", {"three": [null]}])),
+        "emit echo as they came, ack as they came"
     );
-    assert_eq!(replied(spec, json!([])), r#"emit Some(("echo", [])) ack Some([])"#);
     assert_eq!(
         replied(json!({"ack": ["{args}"]}), json!([1, 2])),
-        r#"emit None ack Some(["[1]"])"#,
+        "emit nothing, ack [1]",
         "anywhere else args is the first argument"
+    );
+}
+
+#[test]
+fn binary_arguments_come_back_and_name_no_room() {
+    let channel = channel(json!({
+        "rooms": [{"name": "r", "key": "r:{x}", "join": {"event": "join", "leave": "leave", "with": {"x": "'a'"}}, "allow": "true"}],
+        "replies": [{"event": "echo", "ack": "{args}", "allow": "true"}],
+    }));
+    let args = json_of(json!([null]));
+    let answer = |name| {
+        let event = ClientEvent {
+            name,
+            args: &args,
+            binary: true,
+            socket_id: "s",
+        };
+        channel.lobby.answer(&identity(json!({})), &event, NOW)
+    };
+    for event in ["join", "leave"] {
+        let Answer::Refuse(denial) = answer(event) else {
+            panic!("{event} is refused")
+        };
+        assert_eq!(denial.code, "binary_unsupported");
+    }
+    assert_eq!(
+        answer("echo"),
+        Answer::Reply {
+            emit: None,
+            ack: Some(Arguments::AsTheyCame)
+        }
     );
 }
 
@@ -81,7 +111,7 @@ fn a_reply_may_be_denied_or_fail() {
 fn a_client_can_not_have_itself_sent_a_reserved_event() {
     let spec = json!({"emit": {"event": "{args.name}", "payload": 1}});
     let named = |name: JsonValue| replied(spec.clone(), json!([{"name": name}]));
-    assert_eq!(named(json!("fine")), r#"emit Some(("fine", ["1"])) ack None"#);
+    assert_eq!(named(json!("fine")), "emit fine 1, ack nothing");
     for reserved in ["disconnect", "connect", "aldis:ready"] {
         assert_eq!(
             named(json!(reserved)),
@@ -101,7 +131,7 @@ fn clients_are_greeted() {
         let greeted = channel(json!({"greeting": spec}));
         greeted
             .lobby
-            .greeting(&identity(json!({"user": "u1"})), "socket-1", NOW)
+            .greeting(&identity(json!({"user": "u1"})), None, "socket-1", NOW)
     };
     let some = |event: &str, payload: &str| Some((event.to_owned(), payload.to_owned()));
     assert_eq!(
@@ -124,5 +154,16 @@ fn clients_are_greeted() {
         "a reserved name is not sent"
     );
     assert_eq!(greeting(json!({"event": "hello", "payload": "{1 / 0}"})), None);
-    assert_eq!(channel(json!({})).lobby.greeting(&identity(json!({})), "s", NOW), None);
+    assert_eq!(
+        channel(json!({})).lobby.greeting(&identity(json!({})), None, "s", NOW),
+        None
+    );
+}
+
+#[test]
+fn a_greeting_may_show_a_client_what_its_connect_brought() {
+    let greeted = channel(json!({"greeting": {"event": "auth", "payload": "{handshake.auth}"}}));
+    let greeting = |auth: Option<&Json>| greeted.lobby.greeting(&identity(json!({})), auth, "s", NOW).unwrap().1;
+    assert_eq!(greeting(None), "{}");
+    assert_eq!(greeting(Some(&json_of(json!({"token": "123"})))), r#"{"token":"123"}"#);
 }
