@@ -18,8 +18,11 @@ pub use output::Output;
 /// Environment variable read where neither `--token` nor `--auth` is given.
 const TOKEN_ENV: &str = "ALDIS_TOKEN";
 
-/// What the gateway tells first of all: whether the session was recovered. Not an event of the channel.
-const READY_EVENT: &str = "aldis:ready";
+/// What the gateway says itself begins so: whether the session was recovered, which room was taken away. No event of the channel.
+const OWN_EVENTS: &str = "aldis:";
+
+/// Of these, what is said for the sake of the offset alone.
+const BEACON_EVENT: &str = "aldis:position";
 
 /// Wait for the acknowledgement of one `--emit`, 5 s: a join is answered at once or not at all.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -283,13 +286,16 @@ impl Tail {
                     if let (Some(session), Some(offset)) = (&mut self.options.session, event.offset()) {
                         session.offset = Some(offset);
                     }
-                    if event.name() == READY_EVENT {
+                    if event.name() == BEACON_EVENT {
+                        continue;
+                    }
+                    if event.name().starts_with(OWN_EVENTS) {
                         let info = event
                             .args()
                             .ok()
                             .and_then(|args| args.into_iter().next())
                             .unwrap_or_default();
-                        note(&format!("{READY_EVENT}: {info}"));
+                        note(&format!("{}: {info}", event.name()));
                         continue;
                     }
                     if !self.args.event.is_empty() && !self.args.event.iter().any(|name| *name == event.name()) {

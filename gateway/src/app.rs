@@ -36,8 +36,9 @@ pub const CLOSE_BUDGET: Duration = Duration::from_secs(5);
 type Memory = MemoryAdapter<Hub<Arc<Metrics>>>;
 type Shared = SharedOver<Memory>;
 
-/// How often what is too old is dropped where nothing new comes. 5 s.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often it is looked what is too old, and which clients are to hear where their channel stands. 500 ms: half of the
+/// shortest time for which a channel can keep anything.
+const SWEEP: Duration = Duration::from_millis(500);
 
 /// What a gateway needs to run.
 pub struct Settings {
@@ -183,6 +184,13 @@ impl Gateway {
             *current = topics;
             changed
         });
+        let shared = Arc::clone(&self.shared);
+        // Every room of every client is asked for again: seconds, where there are many.
+        tokio::task::spawn_blocking(move || {
+            for channel in shared.table.load_full().channels() {
+                sockets::recheck::channel(&shared, channel);
+            }
+        });
         for channel in &gone {
             self.shared.adapter.forget(channel);
             self.shared.sessions.forget(channel);
@@ -225,7 +233,7 @@ impl Gateway {
     }
 }
 
-/// Drops what channels no longer keep, also where nothing new comes.
+/// Drops what channels no longer keep, also where nothing new comes, and tells silent clients where their channel stands.
 async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
@@ -235,9 +243,11 @@ async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
         }
         for channel in shared.table.load().channels() {
             shared.adapter.drop_old(&channel.name, Keep::of(channel));
-            shared
-                .sessions
-                .drop_old(&channel.name, channel.history_ttl_ms, shared.clock.now());
+            let now = shared.clock.now();
+            shared.sessions.drop_old(&channel.name, channel.history_ttl_ms, now);
+            if channel.history_size > 0 {
+                shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use aldis_core::room::RoomKey;
 use aldis_core::route::{Audience, Delivery};
+use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
 use crate::adapter::{Numbered, Position, Publish, Since};
@@ -22,6 +23,9 @@ pub use outgoing::Outgoing;
 
 /// Rooms that one client may be in. 1,000: what it may be in costs memory for as long as its session is kept.
 pub const MAX_ROOMS: usize = 1_000;
+
+/// Tells a client where the channel stands: `(null, position)`. Clients take the position for what they have received.
+const BEACON_EVENT: &str = "aldis:position";
 
 /// One client of a channel, in this process.
 pub type ClientId = u64;
@@ -260,6 +264,48 @@ impl<O: Observe> Hub<O> {
             }
             clients.remove_from_room(room, id);
             Changed::Yes(position)
+        })
+    }
+
+    /// Takes a client out of a room, and tells it by an event. Gives false where it was not in it, or has not been told yet
+    /// what it has missed.
+    pub fn expel(&self, channel: &ChannelName, id: ClientId, room: &RoomKey, event: &str, payload: Arc<str>) -> bool {
+        let (expelled, slow) = self.with(channel, |clients| {
+            let numbered = announcement(event, payload, clients.position.clone());
+            let Some(member) = clients.clients.get_mut(&id).filter(|member| !member.link.is_held()) else {
+                return (false, None);
+            };
+            if !member.rooms.remove(room) {
+                return (false, None);
+            }
+            let full = member.link.tell(&Frames::of(&numbered)) == Err(SendError::Full);
+            clients.remove_from_room(room, id);
+            (true, full.then(|| clients.remove(id)).flatten())
+        });
+        if let Some((member, _)) = slow {
+            self.close(channel, &member, CloseReason::SlowConsumer);
+        }
+        expelled
+    }
+
+    /// Tells a client where the channel stands, if it has not heard so: what it says that it has received is then no older.
+    pub fn beacon(&self, channel: &ChannelName, id: ClientId) {
+        self.with(channel, |clients| {
+            let position = clients.position.clone();
+            let member = clients.clients.get(&id);
+            clients.beacon(member, position);
+        });
+    }
+
+    /// The same for all clients of a channel, once every `every_ms`. Gives how many heard it.
+    pub fn beacons(&self, channel: &ChannelName, every_ms: i64, now: Millis) -> usize {
+        self.with(channel, |clients| {
+            let due = now.0.saturating_sub(clients.beacons_at.0) >= every_ms;
+            if !due {
+                return 0;
+            }
+            clients.beacons_at = now;
+            clients.beacon(clients.clients.values(), clients.position.clone())
         })
     }
 

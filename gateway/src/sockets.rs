@@ -33,12 +33,14 @@ use crate::hub::{ClientId, Hub, Parted};
 use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
+use crate::sabotage::Rule;
 use crate::sessions::{Generation, Session, Sessions};
 use crate::wire::{Link, refusal_text};
 
 mod args;
 mod client;
 mod events;
+pub(crate) mod recheck;
 mod resume;
 mod rooms;
 
@@ -233,12 +235,20 @@ impl<A: Adapter> Namespace<A> {
             self.emit(socket, guest, event, Args::of([payload.as_str()]));
         }
         arrival.release(&self.shared);
+        self.recheck_if_changed(&arrival.channel, guest);
         Some(arrival.seat)
+    }
+
+    /// The rules that a client was let in by may have changed since `channel` was looked up.
+    fn recheck_if_changed(&self, channel: &Arc<Channel>, guest: &Guest) {
+        if let Some(now) = self.channel().filter(|now| !Arc::ptr_eq(now, channel)) {
+            recheck::client(&self.shared, &now, &guest.session);
+        }
     }
 
     /// Sends a client an event that is no delivery.
     fn emit(&self, socket: &Arc<Socket>, guest: &Guest, event: &str, args: Args<'_>) {
-        let args = match guest.may_come_back {
+        let args = match guest.may_come_back && Rule::OnlyPositionsAreStrings.is_on() {
             true => args.without_position(),
             false => args,
         };

@@ -4,9 +4,10 @@
 //   {do: "connect", client, library: "4.7" | "4.8", url, options}     options are those of io()
 //   {do: "emit", client, event, args, ack}                            with ack (a number) an acknowledgement is told
 //   {do: "disconnect", client}
+//   {do: "drop", client}                                the connection breaks; the client comes back by itself
 //
 //   {client, on: "open", transport}                     the connection is there, by this transport
-//   {client, on: "connect", id, engine}                 engine: id of the connection, which namespaces may share
+//   {client, on: "connect", id, engine, pid, recovered} engine: id of the connection, which namespaces may share
 //   {client, on: "upgrade", transport}
 //   {client, on: "connect_error", message, data, active}
 //   {client, on: "disconnect", reason, active}          active: the client will try again by itself
@@ -37,7 +38,8 @@ const commands = {
     manager.on("open", follow);
     if (manager.engine.readyState === "open") follow();
     socket.on("connect", () => {
-      tell({ client, on: "connect", id: socket.id, engine: manager.engine.id });
+      const { id, _pid: pid, recovered } = socket;
+      tell({ client, on: "connect", id, engine: manager.engine.id, pid, recovered });
     });
     socket.on("connect_error", ({ message, data }) => {
       tell({ client, on: "connect_error", message, data, active: socket.active });
@@ -49,6 +51,10 @@ const commands = {
   emit({ client, event, args, ack }) {
     const answer = ack === undefined ? [] : [(...args) => tell({ client, on: "ack", ack, args })];
     sockets.get(client).emit(event, ...args, ...answer);
+  },
+
+  drop({ client }) {
+    sockets.get(client).io.engine.close();
   },
 
   disconnect({ client }) {

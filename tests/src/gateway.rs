@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use aldis_gateway::sabotage::Rule;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -50,6 +51,15 @@ impl Gateway {
 
     /// The same, with a filter for its log.
     pub(crate) async fn start_logging(dir: &Path, kafka: Option<&str>, log: Option<&str>) -> Self {
+        Self::start_with(dir, kafka, log, None).await
+    }
+
+    /// The same with its own Kafka and, where one is given, without a rule of delivery.
+    pub(crate) async fn start_without(dir: &Path, rule: Option<Rule>) -> Self {
+        Self::start_with(dir, None, None, rule).await
+    }
+
+    async fn start_with(dir: &Path, kafka: Option<&str>, log: Option<&str>, without: Option<Rule>) -> Self {
         let mut command = Command::new(aldis());
         command.arg("dev").arg(dir).args(["--any-port", "--admin-port", "0"]);
         if let Some(kafka) = kafka {
@@ -58,6 +68,10 @@ impl Gateway {
         match log {
             Some(filter) => command.env("ALDIS_LOG", filter),
             None => command.env_remove("ALDIS_LOG"),
+        };
+        match without {
+            Some(rule) => command.env("ALDIS_SABOTAGE", (rule as u8).to_string()),
+            None => command.env_remove("ALDIS_SABOTAGE"),
         };
         command
             .stdin(Stdio::null())

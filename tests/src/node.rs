@@ -43,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) events: Vec<Event>,
     /// What `aldis:ready` told, for each connection.
     pub(crate) ready: Vec<Value>,
+    /// Where `aldis:position` said that the channel stands.
+    pub(crate) beacons: Vec<Value>,
     /// The transport that it began with, and the one that it went over to.
     pub(crate) transports: Vec<String>,
     acks: BTreeMap<u64, Vec<Value>>,
@@ -55,6 +57,10 @@ pub(crate) struct Connected {
     pub(crate) id: String,
     /// Id of the connection below it.
     pub(crate) engine: String,
+    /// Name of its session.
+    pub(crate) pid: Option<String>,
+    /// Whether it has come back and missed nothing.
+    pub(crate) recovered: bool,
 }
 
 /// An event that was received.
@@ -188,12 +194,15 @@ impl Seen {
             "connect" => self.connects.push(Connected {
                 id: text("id"),
                 engine: text("engine"),
+                pid: said["pid"].as_str().map(str::to_owned),
+                recovered: said["recovered"] == true,
             }),
             "open" | "upgrade" => self.transports.push(text("transport")),
             "connect_error" => self.connect_errors.push(said.take()),
             "disconnect" => self.disconnects.push((text("reason"), said["active"] == true)),
             // The gateway's own word, which comes with every connection: not what tests count.
             "event" if said["name"] == "aldis:ready" => self.ready.push(said["args"][0].clone()),
+            "event" if said["name"] == "aldis:position" => self.beacons.push(said["args"][1].clone()),
             "event" => self.events.push(Event {
                 name: text("name"),
                 args: args(),
@@ -279,6 +288,19 @@ impl Client {
         let answer = self.ask(event, json!([arg])).await;
         assert_eq!(answer["ok"], true, "{event}: {answer}");
         answer
+    }
+
+    /// Breaks its connection, and waits until it has come back by itself; gives how.
+    pub(crate) async fn come_back(&self) -> (Connected, Value) {
+        let before = self.seen().ready.len();
+        self.break_off().await;
+        let seen = self.until("it has come back", |seen| seen.ready.len() > before).await;
+        (seen.connects.last().unwrap().clone(), seen.ready[before].clone())
+    }
+
+    /// Breaks its connection.
+    pub(crate) async fn break_off(&self) {
+        self.agent.tell(json!({"do": "drop", "client": self.number})).await;
     }
 
     /// Leaves the namespace.

@@ -11,4 +11,5 @@ mod outages;
 mod recovery;
 mod reload;
 mod restarts;
+mod sessions;
 mod slow_client;

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aldis_core::room::RoomKey;
 use aldis_core::route::Audience;
+use aldis_core::time::Millis;
 use indexmap::IndexMap;
 
 use super::outgoing::{Frames, Outgoing};
-use super::{Client, ClientId, Pace, Parted, SendError};
+use super::{BEACON_EVENT, Client, ClientId, Pace, Parted, SendError, announcement};
 use crate::adapter::{Numbered, Position};
 use crate::sabotage::Rule;
 
@@ -22,6 +23,8 @@ pub(super) struct Clients {
     pub(super) position: Position,
     pub(super) clients: IndexMap<ClientId, Member>,
     pub(super) rooms: HashMap<RoomKey, IndexMap<ClientId, Arc<Link>>>,
+    /// When all clients were last told where the channel stands.
+    pub(super) beacons_at: Millis,
 }
 
 pub(super) struct Member {
@@ -63,6 +66,7 @@ impl Clients {
             position,
             clients: IndexMap::new(),
             rooms: HashMap::new(),
+            beacons_at: Millis(i64::MIN),
         }
     }
 
@@ -96,6 +100,19 @@ impl Clients {
             }
         }
         (sent, slow)
+    }
+
+    /// Tells those of these clients that have not heard so where the channel stands. Everything below has been queued for
+    /// them; one that is still held has not come so far.
+    pub(super) fn beacon<'m>(&self, members: impl IntoIterator<Item = &'m Member>, position: Position) -> usize {
+        let numbered = announcement(BEACON_EVENT, "null".into(), position);
+        let frames = Frames::of(&numbered);
+        let behind = members.into_iter().map(|member| &member.link).filter(|link| {
+            let last_sent = link.last_sent.load(Ordering::Relaxed);
+            last_sent < frames.seq() && !link.is_held()
+        });
+        // One that can take none now is no worse off than before.
+        behind.filter(|link| link.tell(&frames).is_ok()).count()
     }
 
     pub(super) fn remove(&mut self, id: ClientId) -> Option<(Member, Parted)> {
@@ -145,6 +162,17 @@ impl Link {
             return None;
         }
         Some(self.pass(&frames.outgoing(payload), pace))
+    }
+
+    /// Sends an event of the gateway's own, with a position that everything queued so far is below.
+    pub(super) fn tell(&self, frames: &Frames<'_>) -> Result<(), SendError> {
+        self.pass(&frames.outgoing(0), Pace::Live)?;
+        self.last_sent.fetch_max(frames.seq(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.lock_held().is_some()
     }
 
     /// Sends. Nobody is sent anything before it is attached.

@@ -323,3 +323,91 @@ fn what_was_read_and_held_comes_once_in_the_form_of_now() {
     hub.release(&orders, id, &[delivery(4, to(&[("new", 1), ("old", 0)])), both], &since);
     assert_eq!(probe.seen(), ["ev \"first\" e:4", "ev \"second\" e:5"]);
 }
+
+#[test]
+fn silent_clients_hear_where_the_channel_stands_and_others_do_not() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let orders = channel("orders");
+    let probes = [(); 4].map(|()| Probe::default());
+    let silent = connect(&hub, &orders, &probes[0]);
+    let busy = connect(&hub, &orders, &probes[1]);
+    hub.join(&orders, busy, room("a"));
+    let held = arrive(&hub, &orders, &[room("a")], &probes[2]);
+    hub.enter(&orders, &[room("a")]);
+    connect(&hub, &channel("kitchen"), &probes[3]);
+    hub.publish(&orders, &delivery(7, to(&[("a", 0)])));
+
+    assert_eq!(hub.beacons(&orders, 1_000, Millis(5_000)), 1);
+    assert_eq!(probes[0].seen(), ["aldis:position null e:7"]);
+    assert_eq!(probes.clone().map(|probe| probe.seen().len()), [1, 1, 0, 0]);
+    // Its last position counts like that of a delivery.
+    assert_eq!(hub.disconnect(&orders, silent), Some(Parted { at: 7, last_sent: 7 }));
+
+    hub.publish(&orders, &delivery(8, to(&[("b", 0)])));
+    assert_eq!(hub.beacons(&orders, 1_000, Millis(5_999)), 0, "not before it is time");
+    assert_eq!(hub.beacons(&orders, 1_000, Millis(6_000)), 1);
+    assert_eq!(hub.beacons(&orders, 1_000, Millis(7_000)), 0, "nothing has moved");
+    assert_eq!(probes[1].seen()[1], "aldis:position null e:8");
+
+    // One that has not been told yet what it has missed is not said to have it.
+    hub.beacon(&orders, held);
+    assert!(probes[2].seen().is_empty());
+    hub.release(&orders, held, &[], &Since::default());
+    hub.beacon(&orders, held);
+    assert_eq!(probes[2].seen(), ["ev \"first\" e:7", "aldis:position null e:8"]);
+}
+
+#[test]
+fn one_that_is_taken_out_of_a_room_hears_it_and_gets_nothing_more_of_it() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, probe) = (channel("orders"), Probe::default());
+    let id = arrive(&hub, &orders, &[room("a"), room("b")], &probe);
+    let expel = |value: &str| hub.expel(&orders, id, &room(value), "left", "{}".into());
+    assert!(!expel("a"), "not before it has been told what it has missed");
+    hub.release(&orders, id, &[], &Since::default());
+    hub.publish(&orders, &delivery(1, to(&[("a", 0)])));
+    assert!(expel("a"));
+    assert!(!expel("a"), "it hears it once");
+    hub.publish(&orders, &delivery(2, to(&[("a", 0)])));
+    hub.publish(&orders, &delivery(3, to(&[("b", 0)])));
+    assert_eq!(probe.seen(), ["ev \"first\" e:1", "left {} e:1", "ev \"first\" e:3"]);
+}
+
+#[test]
+fn one_that_can_not_even_hear_that_it_is_taken_out_is_closed() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let orders = channel("orders");
+    let slow = Probe {
+        capacity: Some(0),
+        ..Probe::default()
+    };
+    let id = connect(&hub, &orders, &slow);
+    hub.join(&orders, id, room("a"));
+    assert!(hub.expel(&orders, id, &room("a"), "left", "{}".into()));
+    assert_eq!((slow.closed.load(Ordering::SeqCst), hub.connections(&orders)), (1, 0));
+}
+
+#[cfg(feature = "sabotage")]
+#[test]
+fn rule_01_on_one_clients_wire_seq_only_grows() {
+    let seqs = || {
+        let hub = Hub::new("e".into(), NoObserve);
+        let (orders, probe) = (channel("orders"), Probe::default());
+        // It comes back, and has missed 1 and 2; while it is told so, 3 comes, to both of its rooms.
+        let id = arrive(&hub, &orders, &[room("a"), room("b")], &probe);
+        hub.publish(&orders, &delivery(3, to(&[("a", 0), ("b", 1)])));
+        let since = Since {
+            rooms: [(room("a"), 0), (room("b"), 0)].into(),
+            everyone: 0,
+        };
+        let missed = [delivery(1, to(&[("a", 0)])), delivery(2, to(&[("b", 0)]))];
+        hub.release(&orders, id, &missed, &since);
+        hub.publish(&orders, &delivery(4, to(&[("b", 0), ("a", 1)])));
+        let seen = probe.seen();
+        let seqs = seen.iter().map(|event| event.rsplit_once(':').unwrap().1.to_owned());
+        seqs.collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(), ["1", "2", "3", "4"]);
+    crate::sabotage::Rule::OneOrder.switch_off();
+    assert_eq!(seqs(), ["3", "3", "1", "2", "4", "4"], "another order is noticed");
+}

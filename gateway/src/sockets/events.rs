@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aldis_core::channel::Channel;
 use aldis_core::membership::{Answer, Arguments, ClientEvent, Denial, Membership, denial_json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
@@ -74,7 +75,7 @@ impl<A: Adapter> Events<A> {
         };
         match channel.lobby.answer(&self.guest.identity, &asked, shared.clock.now()) {
             Answer::Join(membership) => match rooms::asked(membership, asked.name, asked.args) {
-                Ok(joined) => Some(self.join(id, joined)),
+                Ok(joined) => Some(self.join(id, &channel, joined)),
                 Err(denial) => refuse(&denial),
             },
             Answer::Leave(membership) => Some(self.leave(id, &membership)),
@@ -90,7 +91,7 @@ impl<A: Adapter> Events<A> {
     }
 
     /// Into the room, then into the session, then the acknowledgement: one that the client has heard of is never forgotten.
-    fn join(&self, id: ClientId, joined: Joined) -> Arguments {
+    fn join(&self, id: ClientId, by: &Arc<Channel>, joined: Joined) -> Arguments {
         let (namespace, guest) = (&self.namespace, &self.guest);
         let (hub, channel) = (&namespace.shared.hub, &namespace.channel);
         let (room, shown) = (joined.room.clone(), joined.shown.clone());
@@ -104,6 +105,10 @@ impl<A: Adapter> Events<A> {
                 hub.leave(channel, id, &room);
                 changed = Changed::Gone;
             }
+            if guest.may_come_back {
+                hub.beacon(channel, id);
+            }
+            namespace.recheck_if_changed(by, guest);
         }
         self.changed(id, "join", &shown, &changed)
     }

@@ -39,6 +39,8 @@ pub const BACKLOG: Bound = Bound {
 
 /// A client that is about to connect: in the hub, and with all that it will be told.
 pub(super) struct Arrival {
+    /// By whose rules it is let in.
+    pub(super) channel: Arc<Channel>,
     /// Its place in the hub.
     pub(super) seat: Seat,
     /// Its session: the former one where it is recovered by it.
@@ -90,7 +92,7 @@ struct From {
 /// Finds the session of a client that comes back, takes it from whoever still has it, and decides.
 pub(super) async fn resume<A: Adapter>(
     shared: &Shared<A>,
-    channel: &Channel,
+    channel: &Arc<Channel>,
     identity: &Arc<Identity>,
     offer: &Offer,
 ) -> Arrival {
@@ -128,6 +130,7 @@ pub(super) async fn resume<A: Adapter>(
         ..joined
     });
     Arrival {
+        channel: Arc::clone(channel),
         rooms: rooms.collect(),
         may_come_back: channel.history_size > 0,
         seat,

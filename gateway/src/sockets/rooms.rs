@@ -22,6 +22,15 @@ pub(super) enum Lost {
     Changed,
 }
 
+impl Lost {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Lost::Denied => "denied",
+            Lost::Changed => "changed",
+        }
+    }
+}
+
 /// Asks for a room again as the client did then.
 pub(super) fn still_allowed(channel: &Channel, identity: &Identity, joined: &Joined, now: Millis) -> Result<(), Lost> {
     if !Rule::Identity.is_on() {

@@ -269,8 +269,9 @@ impl<S> State<S> {
             Pace::Backlog => self.backlog += frame.len(),
         }
         self.queued += frame.len();
+        let open = gate.opens_at == OpensAt::Open || !Rule::Gate.is_on();
         let torn = self.attachments > 0 && Rule::Stall.is_on();
-        if gate.opens_at == OpensAt::Open && !torn {
+        if open && !torn {
             self.queue.push_back(frame.clone());
         } else {
             gate.waiting.push(frame.clone());

@@ -254,3 +254,22 @@ async fn what_came_with_the_upgrade_is_read_first() {
     wire.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"abcde");
 }
+
+#[cfg(feature = "sabotage")]
+#[tokio::test]
+async fn rule_03_no_delivery_passes_before_its_namespaces_connect() {
+    let first_of_namespace = async || {
+        let (mut wire, link, mut client) = ends(4096);
+        link.open("/a", None);
+        link.send("/a", &text_frame("42/a,[\"x\"]"), Pace::Live).unwrap();
+        write(&mut wire, "40/a,{}").await;
+        read_texts(&mut client, 2).await.remove(0)
+    };
+    assert_eq!(first_of_namespace().await, "40/a,{}");
+    crate::sabotage::Rule::Gate.switch_off();
+    assert_eq!(
+        first_of_namespace().await,
+        "42/a,[\"x\"]",
+        "a gate that is open is noticed"
+    );
+}

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 
 mod hostile;
 mod position;
+mod recheck;
 #[cfg(feature = "sabotage")]
 mod rules;
 
@@ -23,7 +24,7 @@ type Memory = MemoryAdapter<Hub<Arc<Metrics>>>;
 /// A channel with its adapter and hub, whose rooms `room` staff may join.
 struct House {
     shared: Shared<Memory>,
-    channel: Channel,
+    channel: Arc<Channel>,
     offset: Mutex<i64>,
 }
 
@@ -83,25 +84,30 @@ fn ann() -> Arc<Identity> {
     identity("ann", "staff")
 }
 
+/// press/news: who may join rooms, and what these are.
+fn channel(history: usize, allow: &str, key: &str) -> Arc<Channel> {
+    let config = json!({
+        "channel": {"namespace": "press", "name": "news"},
+        "attachments": [{"listener": "web", "path": "/news"}],
+        "spec": {
+            "parentRefs": [{"name": "shared"}],
+            "authentication": {"anonymous": {}},
+            "rooms": [
+                {"name": "room", "key": key, "allow": allow,
+                 "join": {"event": "join", "leave": "leave", "with": {"room": "args.room"}}},
+                {"name": "desk", "key": "desk:{user}",
+                 "join": {"auto": {"when": "identity.role == 'staff'", "with": {"user": "identity.user"}}}},
+            ],
+            "history": {"size": history, "ttl": "1m"},
+        },
+    });
+    let config = serde_json::from_value(config).unwrap();
+    Arc::new(on_big_stack(|| Channel::compile(&config, &Keys::default())).unwrap())
+}
+
 impl House {
     fn keeping(size: usize) -> Self {
-        let config = json!({
-            "channel": {"namespace": "press", "name": "news"},
-            "attachments": [{"listener": "web", "path": "/news"}],
-            "spec": {
-                "parentRefs": [{"name": "shared"}],
-                "authentication": {"anonymous": {}},
-                "rooms": [
-                    {"name": "room", "key": "room:{room}", "allow": "identity.role == 'staff'",
-                     "join": {"event": "join", "leave": "leave", "with": {"room": "args.room"}}},
-                    {"name": "desk", "key": "desk:{user}",
-                     "join": {"auto": {"when": "identity.role == 'staff'", "with": {"user": "identity.user"}}}},
-                ],
-                "history": {"size": size, "ttl": "1m"},
-            },
-        });
-        let config = serde_json::from_value(config).unwrap();
-        let channel = on_big_stack(|| Channel::compile(&config, &Keys::default())).unwrap();
+        let channel = channel(size, "identity.role == 'staff'", "room:{room}");
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::new("e".into(), Arc::clone(&metrics)));
         let clock = Clock::fixed(Millis(0));
@@ -119,7 +125,6 @@ impl House {
             offset: Mutex::new(0),
         }
     }
-
     /// Delivers `news` to rooms `room`, one delivery each.
     async fn deliver(&self, rooms: &[&str]) {
         for room in rooms {
@@ -313,4 +318,38 @@ async fn an_unreadable_offset_falls_back_to_the_session_only_where_that_is_exact
         .come(&ann(), json!({"pid": again.pid(), "offset": "2026-11-21"}))
         .await;
     assert_eq!(told.probe.ready()["reason"], "offset");
+}
+
+#[tokio::test]
+async fn a_beacon_lets_an_idle_client_come_back_though_nobody_knows_how_it_went() {
+    let house = House::keeping(100);
+    let name = &house.channel.name;
+    let [idle, deaf] = [
+        house.come(&ann(), json!({})).await,
+        house.come(&identity("bob", "staff"), json!({})).await,
+    ];
+    house.deliver(&["a", "a", "a"]).await;
+    assert_eq!(house.shared.hub.beacons(name, 30_000, Millis(30_000)), 2);
+    let beacon = idle.probe.seen().pop().unwrap();
+    assert_eq!(beacon, "aldis:position null e:3");
+    // What is kept begins there, and the process that had the clients has died.
+    house.shared.adapter.forget(name);
+    for client in [&idle, &deaf] {
+        client.arrival.seat.leave();
+        client
+            .arrival
+            .session
+            .parted(client.arrival.generation, Parted::UNKNOWN, Millis(0));
+    }
+    house.deliver(&["b"]).await;
+    let again = house.come(&ann(), json!({"pid": idle.pid(), "offset": "e:3"})).await;
+    assert_eq!(again.probe.ready()["recovered"], true);
+    let deaf = house
+        .come(&identity("bob", "staff"), json!({"pid": deaf.pid(), "offset": "e:0"}))
+        .await;
+    assert_eq!(
+        deaf.probe.ready()["reason"],
+        "history",
+        "without the beacon it would not be"
+    );
 }

@@ -1,0 +1,195 @@
+//! Sessions of stock clients: who has them, what keeps them fresh, and which rooms are in them.
+
+use aldis_gateway::sabotage::Rule;
+use serde_json::{Value, json};
+
+use crate::gateway::Gateway;
+use crate::manifests::Manifests;
+use crate::node::{Client, Node, position};
+use crate::records::Producer;
+
+/// A gateway with the channel press/news on `/news`, and Node clients.
+struct Press {
+    gateway: Gateway,
+    manifests: Manifests,
+    producer: Producer,
+    node: Node,
+}
+
+impl Press {
+    /// What the channel says beside sources, routes and rooms.
+    async fn open(more: &str, without: Option<Rule>) -> Self {
+        let manifests = Manifests::gateway();
+        write_channel(&manifests, "\"true\"", more);
+        let gateway = Gateway::start_without(&manifests.path(), without).await;
+        Self {
+            producer: Producer::to(gateway.broker()),
+            gateway,
+            manifests,
+            node: Node::start(),
+        }
+    }
+
+    async fn client(&self, options: Value) -> Client {
+        self.node.connect(&self.gateway.url("/news"), options).await
+    }
+
+    async fn publish(&self, room: &str, n: u32) {
+        let record = json!({"room": room, "n": n});
+        self.producer.json(&self.manifests.topic, 0, &record).await;
+    }
+}
+
+fn write_channel(manifests: &Manifests, allow: &str, more: &str) {
+    manifests.write(
+        "news.yaml",
+        &format!(
+            "apiVersion: aldis.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: news, namespace: press}}
+spec:
+  parentRefs: [{{name: shared}}]
+  paths: [/news]
+  authentication: {{anonymous: {{}}}}
+  sources: [{{name: news, kafka: {{topics: [{topic}]}}, type: news}}]
+  rooms: [{{name: room, key: \"room:{{room}}\", join: {{event: join, with: {{room: args.room}}}}, allow: {allow}}}]
+  routes:
+  - types: [news]
+    emit: [{{event: news, payload: \"{{event.data.n}}\", to: [{{room: room, with: {{room: event.data.room}}}}]}}]
+{more}
+",
+            topic = manifests.topic
+        ),
+    );
+}
+
+/// What a client has received of the channel's events.
+fn numbers(client: &Client) -> Vec<u64> {
+    let events = client.seen().events;
+    let news = events.iter().filter(|event| event.name == "news");
+    news.map(|event| event.args[0].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn rule_02_a_reply_that_ends_in_a_string_does_not_become_the_offset() {
+    let comes_back = async |without: Option<Rule>| {
+        let replies = "  replies: [{event: ping, emit: {event: pong, payload: \"2026-11-21\"}, ack: {ok: true}, allow: \"true\"}]";
+        let press = Press::open(replies, without).await;
+        let client = press.client(json!({})).await;
+        client.join("join", json!({"room": "a"})).await;
+        press.publish("a", 1).await;
+        client.event("news").await;
+        client.ask("ping", json!([])).await;
+        client.event("pong").await;
+        let (connected, info) = client.come_back().await;
+        press.publish("a", 2).await;
+        client.until("the second", |_| numbers(&client).len() >= 2).await;
+        assert_eq!(numbers(&client), [1, 2]);
+        (connected.recovered, info["reason"].clone())
+    };
+    assert_eq!(comes_back(None).await, (true, Value::Null));
+    assert_eq!(
+        comes_back(Some(Rule::OnlyPositionsAreStrings)).await,
+        (false, json!("offset"))
+    );
+}
+
+#[tokio::test]
+async fn rule_08_of_two_clients_that_come_back_at_once_one_stays_and_gets_each_delivery_once() {
+    let press = Press::open("", None).await;
+    let once = json!({"reconnection": false});
+    let first = press.client(once.clone()).await;
+    let joined = first.join("join", json!({"room": "a"})).await;
+    let auth = json!({"pid": first.connected().pid, "offset": joined["position"]});
+    let mut options = once;
+    options["auth"] = auth;
+    let (second, third) = tokio::join!(press.client(options.clone()), press.client(options));
+    // The first is closed, and of the others the earlier.
+    let all = [&first, &second, &third];
+    let gone = |client: &Client| !client.seen().disconnects.is_empty();
+    press
+        .gateway
+        .wait_for_metric("aldis_connections{channel=\"press/news\"}", 1.0)
+        .await;
+    crate::deadline::until_equal("one is left", 1, async || {
+        all.iter().filter(|client| !gone(client)).count()
+    })
+    .await;
+    assert!(gone(&first), "its session has another connection");
+    let left = all.into_iter().find(|client| !gone(client)).unwrap();
+    assert_eq!(left.seen().ready[0], json!({"recovered": true, "rooms": ["room:a"]}));
+    press.publish("a", 1).await;
+    left.event("news").await;
+    assert_eq!(all.map(numbers).concat(), [1], "nobody else gets it");
+}
+
+#[tokio::test]
+async fn an_idle_client_hears_where_the_channel_stands_and_comes_back_after_several_ttls() {
+    let press = Press::open("  history: {size: 10, ttl: 1s}", None).await;
+    let client = press.client(json!({})).await;
+    client.join("join", json!({"room": "quiet"})).await;
+    // Others are busy, until the client has heard of it for five half ttls.
+    let mut n = 0;
+    while client.seen().beacons.len() < 5 {
+        n += 1;
+        assert!(n < 2_000, "{:?}", client.seen().beacons);
+        press.publish("busy", n).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let beacons: Vec<_> = client.seen().beacons.iter().map(|beacon| position(beacon).1).collect();
+    assert!(beacons.is_sorted_by(|a, b| a < b), "{beacons:?}");
+    let (connected, _) = client.come_back().await;
+    assert!(connected.recovered);
+    press.publish("quiet", 1).await;
+    client.event("news").await;
+    assert_eq!(numbers(&client), [1]);
+}
+
+#[tokio::test]
+async fn when_the_rules_change_a_member_leaves_hears_so_and_nobody_is_disconnected() {
+    let mut press = Press::open("", None).await;
+    let client = press.client(json!({})).await;
+    for room in ["a", "b"] {
+        client.join("join", json!({"room": room})).await;
+    }
+    write_channel(&press.manifests, "\"args.room != 'a'\"", "");
+    press.gateway.wait_for_output("# reloaded").await;
+    let left = client.event("aldis:left").await;
+    assert_eq!(left.args[0], json!({"room": "room:a", "reason": "denied"}));
+    press.publish("a", 1).await;
+    press.publish("b", 2).await;
+    client.event("news").await;
+    let (connected, info) = client.come_back().await;
+    assert_eq!((connected.recovered, &info["rooms"]), (true, &json!(["room:b"])));
+    assert_eq!(numbers(&client), [2]);
+    let seen = client.seen();
+    assert_eq!(
+        (seen.connects.len(), seen.disconnects.len()),
+        (2, 1),
+        "only when it broke off itself"
+    );
+}
+
+#[tokio::test]
+async fn a_client_without_a_session_goes_on_from_a_position() {
+    let press = Press::open("", None).await;
+    let witness = press.client(json!({})).await;
+    witness.join("join", json!({"room": "a"})).await;
+    for n in 1..=3 {
+        press.publish("a", n).await;
+    }
+    let first = witness.events(3).await[0].args[1].clone();
+    let auth = json!({"position": first, "joins": [["join", {"room": "a"}], ["join", {"room": 1.5}]]});
+    let client = press.client(json!({"auth": auth})).await;
+    client.events(2).await;
+    assert_eq!(numbers(&client), [2, 3]);
+    let info = &client.seen().ready[0];
+    assert_eq!((&info["recovered"], &info["rooms"]), (&json!(true), &json!(["room:a"])));
+    assert_eq!(info["joins"][0], json!({"ok": true, "room": "room:a"}));
+    assert_eq!(info["joins"][1]["code"], "invalid_room");
+
+    let stale = json!({"position": "another-epoch:1", "joins": [["join", {"room": "a"}]]});
+    let told = press.client(json!({"auth": stale})).await;
+    let told = told.until("aldis:ready", |seen| !seen.ready.is_empty()).await;
+    assert_eq!(told.ready[0]["reason"], "epoch");
+}
