@@ -18,7 +18,7 @@ DIR ?= examples/bistro
 # What `make bench` is told: a scenario and options, see docs/benchmarks.md.
 BENCH_ARGS ?=
 
-CRDS := notificationgateways notificationchannels
+CRDS := notificationgateways notificationchannels gatewayconfigs
 STAGE := scripts/stage.sh
 # An exception in deny.toml that nothing needs any more is an error.
 DENY := cargo deny --locked check -D unmatched-skip -D unmatched-skip-root -D unnecessary-skip

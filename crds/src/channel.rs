@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::limits::{Limits, ttl_ms};
 use crate::schema;
+use crate::status::ChannelStatus;
 
 pub mod authentication;
 pub mod rooms;
@@ -35,7 +36,18 @@ pub use sources::{KafkaSource, Source};
     namespaced,
     derive = "PartialEq",
     doc = "A channel of notifications: which Kafka records become events, who may listen in which rooms, and what goes where. Written by a tenant.",
+    status = "ChannelStatus",
     printcolumn(name = "Gateway", type_ = "string", json_path = ".spec.parentRefs[0].name"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Accepted")].reason"#
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Programmed")].status"#
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     cel
 )]

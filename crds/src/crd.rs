@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{NotificationChannel, NotificationGateway};
+use crate::{ConfigObject, NotificationChannel, NotificationGateway};
 
 mod yaml;
 
@@ -13,8 +13,13 @@ mod yaml;
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 /// Every kind, as an API server accepts it.
-pub fn all() -> [CustomResourceDefinition; 2] {
-    [NotificationGateway::crd(), NotificationChannel::crd()].map(as_the_api_server_wants_it)
+pub fn all() -> [CustomResourceDefinition; 3] {
+    [
+        NotificationGateway::crd(),
+        NotificationChannel::crd(),
+        ConfigObject::crd(),
+    ]
+    .map(as_the_api_server_wants_it)
 }
 
 /// Plural names, as in `kubectl get <plural>`.

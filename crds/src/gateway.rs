@@ -4,11 +4,14 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::schema;
+use crate::status::GatewayStatus;
 
 pub mod listener;
+pub mod pods;
 pub mod tenants;
 
 pub use listener::{Cors, EngineSettings, Heartbeat, Listener, Tls, TlsSecretRef, Transport};
+pub use pods::{Autoscaling, PodTemplate};
 pub use tenants::{LabelSelector, Tenant};
 
 /// A gateway: the Kafka it reads, and the listeners on which clients connect.
@@ -24,6 +27,14 @@ pub use tenants::{LabelSelector, Tenant};
     namespaced,
     derive = "PartialEq",
     doc = "A gateway of notifications: the Kafka it reads and the listeners on which clients connect. Written by the platform team.",
+    status = "GatewayStatus",
+    printcolumn(name = "Channels", type_ = "integer", json_path = ".status.attachedChannels"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.replicas.ready"),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Programmed")].status"#
+    ),
     printcolumn(name = "Kafka", type_ = "string", json_path = ".spec.kafka.bootstrapServers[0]"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     cel
@@ -45,6 +56,17 @@ pub struct NotificationGatewaySpec {
     #[schemars(length(max = 128))]
     #[x_kube(validation = ("self.all(t, self.exists_one(o, o.name == t.name))", "each tenant needs a name of its own"))]
     pub tenants: Option<Vec<Tenant>>,
+    /// How many pods there are. Default: 2. Ignored where `autoscaling` is there; left alone where the gateway is annotated
+    /// `aldis.dev/replicas: external`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<u32>,
+    /// Scales with the load, in place of `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// What pods are made of. The only part that replaces pods when it changes.
+    #[serde(default)]
+    pub template: PodTemplate,
 }
 
 /// How the gateway reaches Kafka.

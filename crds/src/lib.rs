@@ -10,12 +10,17 @@
 //! ```
 //! Everything here is data: no client, clock or environment.
 
+#![allow(clippy::duplicated_attributes, reason = "two print columns may have the same type")]
+
 pub mod channel;
 pub mod gateway;
 pub mod limits;
 
 pub mod names;
 
+pub mod status;
+
+pub mod config_object;
 pub mod contract;
 
 pub mod crd;
@@ -31,6 +36,12 @@ pub const SECRET_USE_LABEL: &str = "aldis.dev/use";
 pub const SECRET_USE_CHANNEL: &str = "channel";
 
 pub use channel::{NotificationChannel, NotificationChannelSpec};
+/// Set to `true` on a gateway or a channel, the operator leaves everything about it as it is.
+pub const PAUSE_ANNOTATION: &str = "aldis.dev/pause";
+/// Set to `external` on a gateway, something else than the operator says how many pods there are.
+pub const REPLICAS_ANNOTATION: &str = "aldis.dev/replicas";
+
+pub use config_object::ConfigObject;
 pub use gateway::{NotificationGateway, NotificationGatewaySpec};
 
 #[cfg(test)]

@@ -38,12 +38,43 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Annotations of Kubernetes: at most 32.
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 4096 }
+    })
+}
+
 /// Values of labels; the empty one is one.
 pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 16,
         "items": { "type": "string", "maxLength": 63 }
+    })
+}
+
+/// Conditions, as `metav1.Condition` has them: one of each type.
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": { "type": "string", "maxLength": 316 },
+                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
+                "reason": { "type": "string", "minLength": 1, "maxLength": 1024 },
+                "message": { "type": "string", "maxLength": 32768 },
+                "lastTransitionTime": { "type": "string", "format": "date-time", "maxLength": 64 },
+                "observedGeneration": { "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_i64 }
+            }
+        }
     })
 }
 

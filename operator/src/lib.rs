@@ -1,19 +1,25 @@
-//! Makes what people declare into what a gateway serves.
+//! Makes what people declare into what a gateway serves. Everything here is pure: same objects, same outcome; no client,
+//! clock or environment.
 //!
 //! ```text
-//! NotificationGateway, NotificationChannel, Secret
-//!     → dereference   what they refer to                            [needs a client]
-//!     → validate      what can be served, and everything wrong      [pure]
-//!     → translate     the gateway's configuration, cannot fail      [pure]
-//!     → apply         Deployment, Service, configuration objects    [needs a client]
-//!     → status        conditions of gateways and channels           [pure]
+//! NotificationGateway, NotificationChannel, Secret, Namespace
+//!     → validate        what can be served, and everything wrong
+//!     → translate       the gateway's configuration, cannot fail
+//!     → configuration   the same in parts, by hash
+//!     → objects         Deployment, Service, … and the objects that carry the configuration
+//!     → status          conditions of gateways and channels
 //! ```
-//! Two of these steps exist today, [`validate`] and [`translate`]; `aldis validate` and `aldis dev` call them with what
-//! they read from files. Pure means: same objects, same outcome; no client, clock or environment.
+//! `aldis validate` and `aldis dev` call the first two with what they read from files.
 
 pub mod validate;
 
 pub mod translate;
+
+pub mod configuration;
+
+pub mod objects;
+
+pub mod status;
 
 pub use translate::translate;
 pub use validate::{Objects, Outcome, Problem, Reason, Validated, validate};

@@ -68,7 +68,8 @@ pub enum Others {
 }
 
 impl Others {
-    fn have(&self, name: &ObjectName) -> bool {
+    /// Whether there is one of this name.
+    pub fn have(&self, name: &ObjectName) -> bool {
         match self {
             Self::None => false,
             Self::Named(names) => names.contains(name),
@@ -95,8 +96,8 @@ impl ObjectName {
         }
     }
 
-    /// An API server always gives both; a file may leave out the namespace, and then means `default`.
-    fn of(metadata: &ObjectMeta) -> Self {
+    /// Of an object. An API server always gives both; a file may leave out the namespace, and then means `default`.
+    pub fn of(metadata: &ObjectMeta) -> Self {
         Self::new(
             metadata.namespace.as_deref().unwrap_or("default"),
             metadata.name.as_deref().unwrap_or_default(),

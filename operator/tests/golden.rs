@@ -1,5 +1,6 @@
-//! Every folder of `testdata`: `in.yaml` gives exactly `out.yaml` (what gateways serve) and `problems.txt` (what is
-//! wrong), each absent where there is nothing to say. `BLESS=1` writes them anew.
+//! Every folder of `testdata`: `in.yaml` gives exactly `out.yaml` (what gateways serve), `problems.txt` (what is wrong) and
+//! `status.txt` (what the conditions say before any pod is there), each absent where there is nothing to say. Folders named
+//! `objects-*` have `objects.yaml` too: everything that the operator applies. `BLESS=1` writes them anew.
 //!
 //! The schema's checks are left out on purpose: these steps must hold for what an API server would have refused.
 
@@ -12,11 +13,16 @@ use std::path::{Path, PathBuf};
 use aldis_crds::contract::GatewayConfig;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 use aldis_manifest::{Positions, documents, read_str};
-use aldis_operator::validate::{Grants, Object};
+use aldis_operator::configuration::Configuration;
+use aldis_operator::objects::{Installation, Owner, objects};
+use aldis_operator::status::{Observed, channel_status, gateway_status};
+use aldis_operator::validate::{Grants, Object, ObjectName};
 use aldis_operator::{Objects, Outcome, translate, validate};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
 /// What each key in `testdata` begins with.
@@ -140,11 +146,84 @@ fn served(outcome: &Outcome) -> String {
     out
 }
 
+/// Each condition that does not hold, and how many channels each gateway has.
+fn statuses(input: &Input, outcome: &Outcome) -> String {
+    let objects = input.objects();
+    let now = Time(Timestamp::UNIX_EPOCH);
+    let configurations: Vec<_> = outcome
+        .gateways
+        .iter()
+        .map(|v| (v.gateway.name.clone(), Configuration::new(&translate(v))))
+        .collect();
+    let observed = Observed::default();
+    let of = |name: &ObjectName| {
+        configurations
+            .iter()
+            .find(|(gateway, _)| gateway == name)
+            .map(|(_, configuration)| configuration)
+    };
+    let served = configurations
+        .iter()
+        .map(|(name, configuration)| (name.clone(), (configuration, &observed)))
+        .collect();
+    let mut out = String::new();
+    for (position, gateway) in objects.gateways.iter().enumerate() {
+        let name = ObjectName::of(&gateway.metadata);
+        let status = gateway_status(position, &objects, outcome, of(&name), &observed, &now).unwrap();
+        let _ = writeln!(out, "NotificationGateway {name}: {} channels", status.attached_channels);
+        conditions(&status.conditions, &mut out);
+    }
+    for (position, channel) in objects.channels.iter().enumerate() {
+        let _ = writeln!(out, "NotificationChannel {}", ObjectName::of(&channel.metadata));
+        let status = channel_status(position, &objects, outcome, &served, &now).unwrap();
+        for parent in &status.parents {
+            conditions(&parent.conditions, &mut out);
+        }
+    }
+    out
+}
+
+fn conditions(conditions: &[Condition], out: &mut String) {
+    for condition in conditions {
+        let Condition {
+            type_, status, reason, ..
+        } = condition;
+        let _ = writeln!(out, "  {type_}={status} {reason}");
+    }
+}
+
+/// What the operator would apply; each object without what all have.
+fn applied(outcome: &Outcome) -> String {
+    let installation = Installation {
+        id: "aldis-system/aldis".to_owned(),
+        gateway_image: "aldis-gateway:0".to_owned(),
+    };
+    let mut out = String::new();
+    for validated in &outcome.gateways {
+        let name = &validated.gateway.name;
+        let owner = Owner {
+            name,
+            uid: "6f1f",
+            installation: &installation,
+            replicas_are_external: false,
+        };
+        for object in objects(&owner, validated, &Configuration::new(&translate(validated))) {
+            out.push_str("---\n");
+            print(&object, 0, &mut out);
+        }
+    }
+    out
+}
+
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
     let mut cases: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     cases
+}
+
+fn is_objects(case: &Path) -> bool {
+    case.file_name().unwrap().to_string_lossy().starts_with("objects-")
 }
 
 #[test]
@@ -156,6 +235,15 @@ fn every_case_gives_exactly_what_is_written_beside_it() {
         for (name, got) in [
             ("out.yaml", served(&outcome)),
             ("problems.txt", input.problems(&outcome)),
+            ("status.txt", statuses(&input, &outcome)),
+            (
+                "objects.yaml",
+                if is_objects(&case) {
+                    applied(&outcome)
+                } else {
+                    String::new()
+                },
+            ),
         ] {
             let path = case.join(name);
             if std::env::var_os("BLESS").is_some() {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::Validator;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,25 +29,25 @@ pub(crate) struct Kind {
 
 /// The kinds of group `aldis.dev`.
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let kind =
-        |definition: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
-            let version = definition
-                .spec
-                .versions
-                .into_iter()
-                .find(|version| version.name == aldis_crds::VERSION);
-            let schema = version.and_then(|version| version.schema?.open_api_v3_schema);
-            let schema = schema
-                .and_then(|schema| serde_json::to_value(schema).ok())
-                .unwrap_or(Value::Null);
-            Kind {
-                name: definition.spec.names.kind,
-                schema: with_object_fields(schema),
-                has_rules: true,
-                namespaced: true,
-            }
-        };
-    crd::all().into_iter().map(kind).collect()
+    let kind = |definition: CustomResourceDefinition| {
+        let version = definition
+            .spec
+            .versions
+            .into_iter()
+            .find(|version| version.name == aldis_crds::VERSION);
+        let schema = version.and_then(|version| version.schema?.open_api_v3_schema);
+        let schema = schema
+            .and_then(|schema| serde_json::to_value(schema).ok())
+            .unwrap_or(Value::Null);
+        Kind {
+            name: definition.spec.names.kind,
+            schema: with_object_fields(schema),
+            has_rules: true,
+            namespaced: true,
+        }
+    };
+    let written_by_people = |crd: &CustomResourceDefinition| crd.spec.names.kind != "GatewayConfig";
+    crd::all().into_iter().filter(written_by_people).map(kind).collect()
 });
 
 /// Secrets: their types only.
@@ -69,7 +70,7 @@ static SECRET: LazyLock<Kind> = LazyLock::new(|| {
 /// Namespaces: for their labels.
 static NAMESPACE: LazyLock<Kind> = LazyLock::new(|| {
     let any = json!({ "x-kubernetes-preserve-unknown-fields": true });
-    let schema = json!({ "type": "object", "properties": { "spec": any, "status": any } });
+    let schema = json!({ "type": "object", "properties": { "spec": any } });
     Kind {
         name: "Namespace".to_owned(),
         schema: with_object_fields(schema),
@@ -214,6 +215,8 @@ fn with_object_fields(mut schema: Value) -> Value {
     schema["properties"]["apiVersion"] = string.clone();
     schema["properties"]["kind"] = string;
     schema["properties"]["metadata"] = metadata;
+    // An API server leaves out what a manifest says there.
+    schema["properties"]["status"] = any;
     match schema["required"].as_array_mut() {
         Some(required) => required.push(json!("metadata")),
         None => schema["required"] = json!(["metadata"]),

@@ -9,6 +9,9 @@ use aldis_crds::gateway::Listener;
 use super::index::{Entry, Index};
 use super::{Object, ObjectName, Others, Problem, Reason, secrets};
 
+/// Longest name of a gateway: its Service is called `aldis-<name>`, and 63 is the most that a Service may have.
+const MAX_NAME: usize = 57;
+
 /// Everything that is wrong.
 pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem> {
     let spec = &gateway.value.spec;
@@ -21,6 +24,13 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem>
             message,
         ));
     };
+    let name = &gateway.name.name;
+    if name.len() > MAX_NAME || name.contains('.') {
+        let message = format!(
+            "{name:?} does not do for the names of its Service and pods: at most {MAX_NAME} characters, and no ."
+        );
+        problem("metadata.name", message);
+    }
     if spec.kafka.bootstrap_servers.is_empty() {
         problem(
             "spec.kafka.bootstrapServers",

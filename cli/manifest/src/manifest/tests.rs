@@ -139,9 +139,18 @@ fn the_valid_files_use_every_field_there_is() {
         }
     }
     let (mut there, mut found) = (BTreeSet::new(), BTreeSet::new());
-    for crd in aldis_crds::crd::all() {
+    // What people write: the spec of their kinds.
+    for crd in aldis_crds::crd::all()
+        .into_iter()
+        .filter(|crd| crd.spec.names.kind != "GatewayConfig")
+    {
         let schema = serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap()).unwrap();
-        fields(&schema["openAPIV3Schema"], &crd.spec.names.kind, &mut there);
+        let spec = &schema["openAPIV3Schema"]["properties"]["spec"];
+        fields(
+            &json!({ "properties": { "spec": spec } }),
+            &crd.spec.names.kind,
+            &mut there,
+        );
     }
     let manifests = read_dir(&testdata("valid")).unwrap();
     for gateway in &manifests.gateways {

@@ -1,0 +1,111 @@
+//! `GatewayConfig`: how [`contract`](crate::contract) travels in a cluster. Only the operator writes it, only gateways read it.
+//!
+//! ```text
+//! <gateway>.index     what is in force, and which channels; changed in one step
+//! <gateway>.<hash>    one channel; never changed, its name is the hash of what it holds
+//! ```
+//! The name of a gateway may hold `.`, an index or a hash may not: each name means one thing. A change of one channel writes
+//! that channel and the index, however many others there are, and no object comes near the size that an API server refuses.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{CONTRACT_VERSION, ChannelConfig, GatewayConfig, KafkaConfig};
+use crate::gateway::Listener;
+use crate::limits::ResolvedLimits;
+use crate::schema;
+
+/// A part of a gateway's configuration: its index, or one of its channels.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "aldis.dev",
+    version = "v1alpha1",
+    kind = "GatewayConfig",
+    plural = "gatewayconfigs",
+    singular = "gatewayconfig",
+    root = "ConfigObject",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Internal: a part of what a gateway serves. The operator writes it; do not edit.",
+    printcolumn(name = "Contract", type_ = "integer", json_path = ".spec.contractVersion"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigSpec {
+    /// The version of the contract that this is written in.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub contract_version: u32,
+    /// What is in force. Absent in a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_form")]
+    pub index: Option<ConfigIndex>,
+    /// A channel. Absent in an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_form")]
+    pub channel: Option<ChannelConfig>,
+}
+
+/// What is in force on a gateway.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigIndex {
+    /// The hash of all the rest: a pod that serves it says so.
+    pub hash: String,
+    /// How to reach Kafka.
+    pub kafka: KafkaConfig,
+    /// Socket.IO servers.
+    pub listeners: Vec<Listener>,
+    /// What the channels of a namespace may use together. One that is not here has the default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<String, ResolvedLimits>,
+    /// The hash of each channel, in the order in which they were accepted.
+    pub channels: Vec<String>,
+}
+
+/// Why an index cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incomplete {
+    /// Written by an operator that is newer than this gateway.
+    Version(u32),
+    /// A channel is not there yet.
+    Missing(String),
+}
+
+impl ConfigIndex {
+    /// Puts a configuration together. `part` finds a channel by its hash.
+    ///
+    /// # Errors
+    /// Where it is not whole: what was in force before stays so.
+    pub fn assemble(
+        &self,
+        version: u32,
+        part: impl Fn(&str) -> Option<ChannelConfig>,
+    ) -> Result<GatewayConfig, Incomplete> {
+        if version != CONTRACT_VERSION {
+            return Err(Incomplete::Version(version));
+        }
+        let channels = self.channels.iter();
+        let channels: Result<_, _> = channels
+            .map(|hash| part(hash).ok_or_else(|| Incomplete::Missing(hash.clone())))
+            .collect();
+        Ok(GatewayConfig {
+            version,
+            kafka: self.kafka.clone(),
+            listeners: self.listeners.clone(),
+            channels: channels?,
+            tenants: self.tenants.clone(),
+        })
+    }
+}
+
+/// Name of the index of a gateway.
+pub fn index_name(gateway: &str) -> String {
+    format!("{gateway}.index")
+}
+
+/// Name of a channel of a gateway.
+pub fn part_name(gateway: &str, hash: &str) -> String {
+    format!("{gateway}.{hash}")
+}

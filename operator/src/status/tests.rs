@@ -1,0 +1,256 @@
+use std::collections::BTreeMap;
+
+use aldis_crds::status::ChannelStatus;
+use aldis_crds::{NotificationChannel, NotificationGateway};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::configuration::Configuration;
+use crate::translate;
+use crate::validate::{Grants, ObjectName, Objects, Others, Outcome, validate};
+
+fn time(second: i64) -> Time {
+    Time(jiff::Timestamp::from_second(second).unwrap())
+}
+
+fn gateway(extra: Value) -> NotificationGateway {
+    let mut value = json!({
+        "apiVersion": "aldis.dev/v1alpha1", "kind": "NotificationGateway",
+        "metadata": { "name": "shared", "namespace": "realtime", "generation": 3 },
+        "spec": { "kafka": { "bootstrapServers": ["kafka:9092"] }, "listeners": [{ "name": "web", "port": 3000 }] }
+    });
+    for (key, field) in extra.as_object().into_iter().flatten() {
+        value["spec"][key] = field.clone();
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+fn channel(name: &str, parents: Value) -> NotificationChannel {
+    let value = json!({
+        "apiVersion": "aldis.dev/v1alpha1", "kind": "NotificationChannel",
+        "metadata": { "name": name, "namespace": "bistro", "generation": 2 },
+        "spec": { "parentRefs": parents }
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+fn shared() -> Value {
+    json!([{ "name": "shared", "namespace": "realtime" }])
+}
+
+/// What the operator would do with these objects.
+struct Place<'a> {
+    objects: Objects<'a>,
+    outcome: Outcome,
+    configurations: BTreeMap<ObjectName, Configuration>,
+}
+
+impl<'a> Place<'a> {
+    fn new(gateways: Vec<&'a NotificationGateway>, channels: Vec<&'a NotificationChannel>) -> Self {
+        let objects = Objects {
+            gateways,
+            channels,
+            grants: Grants::Everything,
+            ..Objects::default()
+        };
+        Self::of(objects)
+    }
+
+    fn of(objects: Objects<'a>) -> Self {
+        let outcome = validate(&objects);
+        let configurations = outcome.gateways.iter();
+        let configurations = configurations.map(|validated| {
+            (
+                validated.gateway.name.clone(),
+                Configuration::new(&translate(validated)),
+            )
+        });
+        let configurations = configurations.collect();
+        Self {
+            objects,
+            outcome,
+            configurations,
+        }
+    }
+
+    fn channel(&self, position: usize, observed: &Observed, now: i64) -> Option<ChannelStatus> {
+        let gateways = self.configurations.iter();
+        let gateways = gateways
+            .map(|(name, configuration)| (name.clone(), (configuration, observed)))
+            .collect();
+        channel_status(position, &self.objects, &self.outcome, &gateways, &time(now))
+    }
+
+    /// Pods that serve everything that is wanted.
+    fn serving(&self, pods: u32) -> Observed {
+        let hashes = self.configurations.values();
+        let hashes = hashes
+            .flat_map(|c| c.parts.keys().chain([&c.index.hash]))
+            .cloned()
+            .collect();
+        let hashes = Arc::new(hashes);
+        let serving = (0..pods).map(|_| Arc::clone(&hashes)).collect();
+        Observed {
+            desired: pods,
+            ready: pods,
+            serving,
+            failed: None,
+        }
+    }
+}
+
+fn said(conditions: &[Condition]) -> Vec<String> {
+    let said = conditions.iter();
+    said.map(|c| {
+        format!(
+            "{}={} {} @{}",
+            c.type_,
+            c.status,
+            c.reason,
+            c.observed_generation.unwrap_or(-1)
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn a_channel_is_programmed_once_every_ready_pod_serves_it_and_no_more_when_one_falls_behind() {
+    let (gateway, orders) = (gateway(json!({})), channel("orders", shared()));
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    let programmed = |observed: &Observed| {
+        let status = place.channel(0, observed, 1).unwrap();
+        assert_eq!(said(&status.conditions), said(&status.parents[0].conditions));
+        assert_eq!(
+            said(&status.conditions)[..2],
+            ["Accepted=True Accepted @2", "ResolvedRefs=True ResolvedRefs @2"]
+        );
+        said(&status.conditions)[2].clone()
+    };
+    assert_eq!(programmed(&Observed::default()), "Programmed=False NoReplicas @2");
+    let mut observed = place.serving(2);
+    assert_eq!(programmed(&observed), "Programmed=True Programmed @2");
+    observed.serving[1] = Arc::default();
+    assert_eq!(programmed(&observed), "Programmed=False Pending @2");
+    observed.ready = 1;
+    assert_eq!(programmed(&observed), "Programmed=True Programmed @2");
+    observed.failed = Some(("ApplyFailed", "quota".to_owned()));
+    assert_eq!(programmed(&observed), "Programmed=False ApplyFailed @2");
+}
+
+#[test]
+fn what_stays_the_same_is_not_written_and_a_change_keeps_the_times_of_the_rest() {
+    let (gateway, mut orders) = (gateway(json!({})), channel("orders", shared()));
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    let first = place.channel(0, &Observed::default(), 1).unwrap();
+    orders.status = Some(first.clone());
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    assert_eq!(place.channel(0, &Observed::default(), 2), None);
+    let second = place.channel(0, &place.serving(1), 3).unwrap();
+    let times: Vec<_> = second
+        .conditions
+        .iter()
+        .map(|c| c.last_transition_time.clone())
+        .collect();
+    assert_eq!(times, [time(1), time(1), time(3)]);
+}
+
+#[test]
+fn a_status_never_goes_backwards() {
+    let (gateway, mut orders) = (gateway(json!({})), channel("orders", shared()));
+    let newer = Place::new(vec![&gateway], vec![&orders]).channel(0, &Observed::default(), 1);
+    orders.status = newer;
+    orders.metadata.generation = Some(1);
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    assert_eq!(place.channel(0, &place.serving(1), 2), None);
+}
+
+#[test]
+fn each_parent_has_conditions_of_its_own_and_those_of_other_controllers_stay() {
+    let gateway = gateway(json!({}));
+    let parents = json!([{ "name": "shared", "namespace": "realtime" }, { "name": "gone" }]);
+    let mut orders = channel("orders", parents);
+    let theirs = ParentStatusOf("example.com/other").status();
+    orders.status = Some(ChannelStatus {
+        conditions: Vec::new(),
+        parents: vec![theirs.clone()],
+    });
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    let status = place.channel(0, &place.serving(1), 1).unwrap();
+    assert_eq!(status.parents[0], theirs);
+    assert_eq!(said(&status.parents[1].conditions)[2], "Programmed=True Programmed @2");
+    assert_eq!(
+        said(&status.parents[2].conditions)[0],
+        "Accepted=False GatewayNotFound @2"
+    );
+    assert_eq!(said(&status.conditions)[0], "Accepted=False GatewayNotFound @2");
+}
+
+struct ParentStatusOf(&'static str);
+
+impl ParentStatusOf {
+    fn status(&self) -> aldis_crds::status::ParentStatus {
+        let value = json!({ "parentRef": { "name": "theirs" }, "controllerName": self.0, "conditions": [] });
+        serde_json::from_value(value).unwrap()
+    }
+}
+
+#[test]
+fn a_gateway_that_cannot_be_read_changes_nothing_for_its_channels() {
+    let mut orders = channel("orders", shared());
+    let gateway = gateway(json!({}));
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    let programmed = place.channel(0, &place.serving(1), 1);
+    orders.status = programmed;
+    let unreadable = Objects {
+        channels: vec![&orders],
+        other_gateways: Others::Named([ObjectName::new("realtime", "shared")].into()),
+        grants: Grants::Everything,
+        ..Objects::default()
+    };
+    assert_eq!(Place::of(unreadable).channel(0, &Observed::default(), 2), None);
+}
+
+#[test]
+fn a_gateway_says_what_is_wrong_with_its_grants_while_it_serves_the_rest() {
+    let tenants = json!([{ "name": "a", "namespaces": {}, "listeners": ["web"], "paths": ["/a*"] }]);
+    let gateway = gateway(json!({ "tenants": tenants }));
+    let place = Place::new(vec![&gateway], Vec::new());
+    let configuration = place.configurations.values().next();
+    let observed = place.serving(2);
+    let status = gateway_status(0, &place.objects, &place.outcome, configuration, &observed, &time(1)).unwrap();
+    assert_eq!(
+        said(&status.conditions),
+        [
+            "Accepted=True Accepted @3",
+            "ResolvedRefs=True ResolvedRefs @3",
+            "Programmed=True Programmed @3",
+            "Degraded=True InvalidGrant @3"
+        ]
+    );
+    assert_eq!(
+        (status.replicas.ready, status.replicas.serving, status.attached_channels),
+        (2, 2, 0)
+    );
+    assert_eq!(status.addresses[0].value, "aldis-shared.realtime.svc");
+}
+
+#[test]
+fn a_gateway_that_is_invalid_takes_its_channels_out_of_service_and_both_say_so() {
+    let gateway = gateway(json!({ "listeners": [] }));
+    let orders = channel("orders", shared());
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    let status = gateway_status(0, &place.objects, &place.outcome, None, &Observed::default(), &time(1)).unwrap();
+    assert_eq!(said(&status.conditions)[0], "Accepted=False Invalid @3");
+    let status = place.channel(0, &Observed::default(), 1).unwrap();
+    assert_eq!(said(&status.conditions)[2], "Programmed=False GatewayNotAccepted @2");
+}
+
+#[test]
+fn messages_are_bounded_however_much_is_wrong() {
+    let paths: Vec<_> = (0..1000).map(|i| format!("/{}#{i}", "x".repeat(500))).collect();
+    let (gateway, mut orders) = (gateway(json!({})), channel("orders", shared()));
+    orders.spec.paths = Some(paths);
+    let place = Place::new(vec![&gateway], vec![&orders]);
+    let message = &place.channel(0, &Observed::default(), 1).unwrap().conditions[0].message;
+    assert!(message.len() < 5000 && message.ends_with(" more"), "{}", message.len());
+}
