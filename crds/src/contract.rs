@@ -52,6 +52,10 @@ pub struct KafkaConfig {
 pub struct ChannelConfig {
     /// Tenant and name.
     pub channel: ChannelName,
+    /// What tells it from one of the same name that was deleted before. Empty where there is no API server that gives one:
+    /// then the name stands for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
     /// Where clients reach it. No two channels share one.
     pub attachments: Vec<Attachment>,
     /// What its tenant declared.

@@ -1,11 +1,15 @@
 //! adapter: numbers deliveries, exactly once per record and channel, and publishes them in that order.
 //!
-//! One implementation for now, [`memory`]: one process, gone with it. What every adapter must keep:
+//! Two implementations: [`memory`], one process and gone with it, and [`redis`], which replicas share. What each must keep
+//! is what the contract suite of the tests asks of both:
 //! - **Marks.** A record of a partition is taken once per channel: what is at or below the partition's mark changes nothing.
 //!   So a redelivery, a rebalance or a late zombie consumer is harmless.
 //! - **Numbering.** Each delivery gets the channel's next seq, in the order of its partition. A seq never names two things.
 //! - **Order.** Deliveries are published in the order of their seq, each once.
+//! - **Hosting.** What goes to a room is kept and published for as long as a replica hosts it ([`Adapter::host`]).
+//! - **Reading back.** All that was missed, or why not.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +21,7 @@ use aldis_crds::names::ChannelName;
 use thiserror::Error;
 
 pub mod memory;
+pub mod redis;
 
 /// The place of a delivery in its channel, `epoch:seq`. Within an epoch seq only grows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,21 @@ pub struct Numbered {
     pub position: Position,
     /// What goes to whom.
     pub delivery: Delivery,
+    /// What it was made of; `None` for what the gateway says itself.
+    pub source: Option<Source>,
+}
+
+/// Which delivery of which record: the same after a redelivery, whatever its number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// Topic of the record.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Index among the deliveries that the channel made of it.
+    pub index: u32,
 }
 
 impl Numbered {
@@ -82,10 +102,26 @@ pub struct Appended {
     pub refused: usize,
 }
 
-/// The adapter can not be reached for now.
-#[derive(Debug, Error)]
-#[error("adapter: {0}")]
-pub struct AdapterError(pub String);
+/// Why nothing was taken.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AdapterError {
+    /// It can not be reached for now, or refuses: trying again may help.
+    #[error("adapter: {0}")]
+    Unavailable(String),
+    /// It has forgotten records of this partition that it had taken: they are to be read again from this offset on.
+    #[error("adapter: records of {topic}/{partition} from offset {offset} on were forgotten and are read again")]
+    Rewound {
+        /// Topic.
+        topic: Arc<str>,
+        /// Partition.
+        partition: i32,
+        /// First offset that is not taken.
+        offset: i64,
+    },
+}
+
+/// Bytes that one channel keeps, payloads and some overhead. 64 MiB; the oldest go first, and who was before them is told so.
+pub const CHANNEL_BYTES: usize = 64 * 1024 * 1024;
 
 /// How much of a channel's rooms can be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +130,8 @@ pub struct Keep {
     pub size: usize,
     /// For how long, in ms.
     pub ttl_ms: i64,
+    /// Bytes of all its rooms together.
+    pub bytes: usize,
 }
 
 impl Keep {
@@ -102,7 +140,51 @@ impl Keep {
         Self {
             size: channel.history_size,
             ttl_ms: channel.history_ttl_ms,
+            bytes: CHANNEL_BYTES,
         }
+    }
+}
+
+/// A channel, as an adapter knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelRef<'c> {
+    /// Its name: how the hub knows it.
+    pub name: &'c ChannelName,
+    /// Its uid: one that is deleted and made anew inherits nothing.
+    pub uid: &'c str,
+    /// What it keeps.
+    pub keep: Keep,
+}
+
+impl<'c> ChannelRef<'c> {
+    /// Of a compiled channel.
+    pub fn of(channel: &'c Channel) -> Self {
+        Self {
+            name: &channel.name,
+            uid: &channel.uid,
+            keep: Keep::of(channel),
+        }
+    }
+}
+
+/// Keeps rooms hosted here: what goes to them is published to this replica for as long as this is held.
+#[derive(Clone)]
+pub struct Hosted {
+    /// Everything after this place is published here. The hub may be ahead of it.
+    pub at: Position,
+    _guard: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Hosted {
+    /// Hosted after `at`, until `guard` is dropped.
+    pub fn new(at: Position, guard: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        Self { at, _guard: guard }
+    }
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hosted").field(&self.at).finish()
     }
 }
 
@@ -147,42 +229,61 @@ pub enum Incomplete {
     /// It is more than was to be read.
     #[error("backlog")]
     TooMuch,
+    /// It can not be said for now: trying again may help.
+    #[error("unavailable")]
+    Unavailable,
 }
 
 /// Numbers deliveries. See the module for what must hold.
 pub trait Adapter: Send + Sync + 'static {
+    /// Hosts rooms of a channel, and what goes to everyone in it: from the place that is returned on, all that goes to them
+    /// is published here.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn host(
+        &self,
+        channel: ChannelRef<'_>,
+        rooms: &[RoomKey],
+    ) -> impl Future<Output = Result<Hosted, AdapterError>> + Send;
+
     /// Takes units of one channel, in order, in one atomic step.
     ///
     /// # Errors
-    /// [`AdapterError`] where nothing was taken and trying again may help.
+    /// [`AdapterError`] where nothing was taken.
     fn append(
         &self,
-        channel: &ChannelName,
-        keep: Keep,
+        channel: ChannelRef<'_>,
         units: Vec<Unit>,
     ) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
 
-    /// Reads back what a client has missed: all of it, or nothing. No more than `bound` is held in memory for it.
+    /// Reads back what a client has missed: all of it, or nothing. No more than `bound`
+    /// is held in memory for it. The rooms are hosted here; when it returns, everything
+    /// that was numbered before it read has been published here.
     ///
     /// # Errors
     /// [`Incomplete`].
     fn read(
         &self,
-        channel: &ChannelName,
+        channel: ChannelRef<'_>,
         epoch: &str,
         since: &Since,
         bound: Bound,
     ) -> impl Future<Output = Result<Missed, Incomplete>> + Send;
 
     /// Drops everything that can be read back of a channel that is gone. Its numbering goes on, should it come back.
-    fn forget(&self, channel: &ChannelName);
+    fn forget(&self, channel: ChannelRef<'_>) -> impl Future<Output = ()> + Send;
 
     /// Drops what a channel no longer keeps, also where nothing new comes.
-    fn drop_old(&self, channel: &ChannelName, keep: Keep);
+    fn drop_old(&self, channel: ChannelRef<'_>) -> impl Future<Output = ()> + Send;
 }
 
 /// Where numbered deliveries go: the hub.
 pub trait Publish: Send + Sync + 'static {
     /// Called in the order of `seq`, one at a time per channel, after the delivery can be read back. Must not block.
     fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>);
+
+    /// It can not be proven that these rooms (`None`: all of the channel) were given everything: their clients are to be
+    /// told so.
+    fn broken(&self, channel: &ChannelName, rooms: Option<&[RoomKey]>);
 }

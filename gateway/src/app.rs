@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aldis_core::channel::Channel;
 use aldis_core::table::{BadChannel, Table};
 use aldis_crds::contract::{Attachment, GatewayConfig, Keys};
 use aldis_crds::names::ChannelName;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::memory::{MemoryAdapter, new_epoch};
-use crate::adapter::{Adapter as _, Keep};
+use crate::adapter::{Adapter as _, ChannelRef};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
@@ -170,10 +171,17 @@ impl Gateway {
     pub fn reload(&self, config: &GatewayConfig, keys: &Keys) -> Reloaded {
         let (table, bad) = Table::compile(config, keys);
         self.shared.metrics.configured(table.channels().len(), bad.len());
-        let stays = |name: &ChannelName| table.channels().iter().any(|channel| channel.name == *name);
+        let stays = |gone: &Channel| {
+            let same = |channel: &Arc<Channel>| channel.name == gone.name && channel.uid == gone.uid;
+            table.channels().iter().any(same)
+        };
         let before = self.shared.table.load_full();
-        let names = before.channels().iter().map(|channel| channel.name.clone());
-        let gone: Vec<_> = names.filter(|name| !stays(name)).collect();
+        let gone: Vec<_> = before
+            .channels()
+            .iter()
+            .filter(|channel| !stays(channel))
+            .cloned()
+            .collect();
         let topics = table.topics();
         self.shared.table.store(Arc::new(table));
         for (name, open) in &self.listeners {
@@ -191,9 +199,10 @@ impl Gateway {
                 sockets::recheck::channel(&shared, channel);
             }
         });
-        for channel in &gone {
-            self.shared.adapter.forget(channel);
-            self.shared.sessions.forget(channel);
+        for channel in gone {
+            self.shared.sessions.forget(&channel.name);
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { shared.adapter.forget(ChannelRef::of(&channel)).await });
         }
         let mut needs_restart = Vec::new();
         needs_restart.extend((config.listeners != self.started.listeners).then_some("spec.listeners"));
@@ -241,8 +250,9 @@ async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = every.tick() => {}
         }
-        for channel in shared.table.load().channels() {
-            shared.adapter.drop_old(&channel.name, Keep::of(channel));
+        let table = shared.table.load_full();
+        for channel in table.channels() {
+            shared.adapter.drop_old(ChannelRef::of(channel)).await;
             let now = shared.clock.now();
             shared.sessions.drop_old(&channel.name, channel.history_ttl_ms, now);
             if channel.history_size > 0 {

@@ -84,7 +84,7 @@ pub enum CloseReason {
     SlowConsumer,
     /// Its session has a new connection.
     TakenOver,
-    /// While it connected, more came than is held for it: it is told on its next attempt.
+    /// It can not be given all that came for it: it is told on its next attempt.
     HistoryGone,
 }
 
@@ -357,6 +357,13 @@ impl<O: Observe> Publish for Hub<O> {
             self.close(channel, &member, reason);
         }
     }
+
+    fn broken(&self, channel: &ChannelName, rooms: Option<&[RoomKey]>) {
+        let gone = self.with(channel, |clients| clients.remove_all_in(rooms));
+        for member in gone {
+            self.close(channel, &member, CloseReason::HistoryGone);
+        }
+    }
 }
 
 /// An event of the gateway's own, in the form of a delivery.
@@ -366,7 +373,11 @@ fn announcement(event: &str, payload: Arc<str>, position: Position) -> Numbered 
         payloads: vec![payload],
         audience: Audience::Everyone,
     };
-    Numbered { position, delivery }
+    Numbered {
+        position,
+        delivery,
+        source: None,
+    }
 }
 
 impl Since {

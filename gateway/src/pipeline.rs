@@ -19,7 +19,7 @@ use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
 
-use crate::adapter::{Adapter, Keep, Unit};
+use crate::adapter::{Adapter, ChannelRef, Unit};
 use crate::consume::{Take, TakeError};
 use crate::dead_letter::{DeadLetterError, DeadLetters, Why};
 use crate::metrics::RecordOutcome;
@@ -130,7 +130,7 @@ impl<A: Adapter> Pipeline<A> {
         let appended = self
             .shared
             .adapter
-            .append(name, Keep::of(&batch.channel), batch.units)
+            .append(ChannelRef::of(&batch.channel), batch.units)
             .await
             .map_err(TakeError::new)?;
         if appended.refused > 0 {

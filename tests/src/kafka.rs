@@ -171,7 +171,7 @@ async fn answers(broker: &str) -> bool {
 
 /// The first of two neighbouring free ports. Below those that the system gives to outgoing connections: while the broker is
 /// down, nobody else must get its port, and a client that tries to reach it must not reach itself.
-fn free_ports() -> u16 {
+pub(crate) fn free_ports() -> u16 {
     const FIRST: u16 = 20_000;
     const PAIRS: u16 = 6_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -28,4 +28,10 @@ mod node;
 mod proxy;
 
 #[cfg(test)]
+mod redis;
+
+#[cfg(test)]
+mod adapters;
+
+#[cfg(test)]
 mod tests;

@@ -20,9 +20,12 @@ pub(crate) enum Cut {
     Stall,
     /// Half of what the gateway sends next passes, then a reset.
     MidFrame,
+    /// Nothing passes any more, for as long as both sides bear it.
+    Freeze,
 }
 
 impl Cut {
+    /// Those that end by themselves.
     pub(crate) const ALL: [Cut; 4] = [Cut::Fin, Cut::Reset, Cut::Stall, Cut::MidFrame];
 }
 
@@ -109,6 +112,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mut cut: oneshot::R
             tokio::time::sleep(STALL).await;
             reset(&client, &server);
         }
+        Ok(Cut::Freeze) => std::future::pending().await,
         Ok(Cut::MidFrame) => {
             let mut next = [0; 4096];
             if let Ok(Ok(length)) = tokio::time::timeout(STALL, server.read(&mut next)).await {

@@ -1,5 +1,8 @@
 //! The tests, one behaviour a file.
 
+mod adapter_contract;
+mod adapter_replicas;
+mod adapter_rules;
 mod bistro;
 mod clients;
 mod dead_letters;

@@ -22,6 +22,8 @@ use crate::time::Millis;
 pub struct Channel {
     /// Tenant and name.
     pub name: ChannelName,
+    /// What tells it from another of the same name, before or after it.
+    pub uid: String,
     /// Where clients reach it.
     pub attachments: Vec<Attachment>,
     /// Where its records go that it can not process; `None`: the gateway's topic.
@@ -72,6 +74,10 @@ impl Channel {
         let sources = spec.sources.iter().enumerate();
         let channel = Self {
             name: config.channel.clone(),
+            uid: match config.uid.as_str() {
+                "" => config.channel.to_string(),
+                uid => uid.to_owned(),
+            },
             attachments: config.attachments.clone(),
             dead_letter_topic: spec.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone()),
             history_size: spec.history.size as usize,

@@ -41,6 +41,7 @@ pub(crate) fn config(mut spec: JsonValue) -> ChannelConfig {
             namespace: "bistro".to_owned(),
             name: "orders".to_owned(),
         },
+        uid: String::new(),
         attachments: vec![Attachment {
             listener: "web".to_owned(),
             path: "/bistro/orders".to_owned(),

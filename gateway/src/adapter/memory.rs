@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
 use super::{
-    Adapter, AdapterError, Appended, Bound, Incomplete, Keep, Missed, Numbered, Position, Publish, Since, Unit,
+    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Keep, Missed, Numbered, Position, Publish,
+    Since, Source, Unit,
 };
 use crate::clock::Clock;
 
@@ -52,6 +54,13 @@ impl<P: Publish> MemoryAdapter<P> {
         Arc::clone(channels.entry(channel.clone()).or_default())
     }
 
+    fn position(&self, seq: u64) -> Position {
+        Position {
+            epoch: Arc::clone(&self.epoch),
+            seq,
+        }
+    }
+
     fn take(&self, channel: &ChannelName, keep: Keep, units: Vec<Unit>) -> Appended {
         let numbers = self.numbers(channel);
         let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,14 +71,19 @@ impl<P: Publish> MemoryAdapter<P> {
                 appended.refused += 1;
                 continue;
             }
-            for delivery in unit.deliveries {
+            for (index, delivery) in (0..).zip(unit.deliveries) {
                 numbers.seq += 1;
                 appended.deliveries += 1;
-                let position = Position {
-                    epoch: Arc::clone(&self.epoch),
-                    seq: numbers.seq,
-                };
-                let numbered = Arc::new(Numbered { position, delivery });
+                let numbered = Arc::new(Numbered {
+                    position: self.position(numbers.seq),
+                    delivery,
+                    source: Some(Source {
+                        topic: Arc::clone(&unit.topic),
+                        partition: unit.partition,
+                        offset: unit.offset,
+                        index,
+                    }),
+                });
                 numbers.history.push(&numbered, keep, now);
                 self.publish.publish(channel, &numbered);
             }
@@ -94,13 +108,19 @@ impl Numbers {
 }
 
 impl<P: Publish> Adapter for MemoryAdapter<P> {
-    async fn append(&self, channel: &ChannelName, keep: Keep, units: Vec<Unit>) -> Result<Appended, AdapterError> {
-        Ok(self.take(channel, keep, units))
+    async fn host(&self, channel: ChannelRef<'_>, _: &[RoomKey]) -> Result<Hosted, AdapterError> {
+        let numbers = self.numbers(channel.name);
+        let seq = numbers.lock().unwrap_or_else(PoisonError::into_inner).seq;
+        Ok(Hosted::new(self.position(seq), None))
+    }
+
+    async fn append(&self, channel: ChannelRef<'_>, units: Vec<Unit>) -> Result<Appended, AdapterError> {
+        Ok(self.take(channel.name, channel.keep, units))
     }
 
     async fn read(
         &self,
-        channel: &ChannelName,
+        channel: ChannelRef<'_>,
         epoch: &str,
         since: &Since,
         bound: Bound,
@@ -108,7 +128,7 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         if *epoch != *self.epoch {
             return Err(Incomplete::Epoch);
         }
-        let numbers = self.numbers(channel);
+        let numbers = self.numbers(channel.name);
         let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
         // A place that has not been reached is none of this numbering.
         if since.everyone > numbers.seq {
@@ -117,18 +137,18 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         numbers.history.read(since, bound)
     }
 
-    fn forget(&self, channel: &ChannelName) {
-        let numbers = self.numbers(channel);
+    async fn forget(&self, channel: ChannelRef<'_>) {
+        let numbers = self.numbers(channel.name);
         let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.history = History::default();
         let seq = numbers.seq;
         numbers.history.forget_up_to(seq);
     }
 
-    fn drop_old(&self, channel: &ChannelName, keep: Keep) {
-        let numbers = self.numbers(channel);
+    async fn drop_old(&self, channel: ChannelRef<'_>) {
+        let numbers = self.numbers(channel.name);
         let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        numbers.history.drop_old(keep, self.clock.now());
+        numbers.history.drop_old(channel.keep, self.clock.now());
     }
 }
 

@@ -131,6 +131,19 @@ impl Clients {
         Some((member, parted))
     }
 
+    /// Removes all clients that are in some of these rooms; all there are where none is named.
+    pub(super) fn remove_all_in(&mut self, rooms: Option<&[RoomKey]>) -> Vec<Member> {
+        let ids: HashSet<ClientId> = match rooms {
+            None => self.clients.keys().copied().collect(),
+            Some(rooms) => {
+                let members = rooms.iter().filter_map(|room| self.rooms.get(room));
+                members.flat_map(IndexMap::keys).copied().collect()
+            }
+        };
+        let removed = ids.into_iter().filter_map(|id| self.remove(id));
+        removed.map(|(member, _)| member).collect()
+    }
+
     pub(super) fn remove_from_room(&mut self, room: &RoomKey, id: ClientId) {
         if let Some(members) = self.rooms.get_mut(room) {
             members.swap_remove(&id);

@@ -62,6 +62,7 @@ fn delivery(seq: u64, audience: Audience) -> Arc<Numbered> {
             payloads,
             audience,
         },
+        source: None,
     })
 }
 

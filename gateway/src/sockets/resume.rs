@@ -16,7 +16,7 @@ use aldis_core::identity::Identity;
 use serde_json::{Value, json};
 
 use super::{Shared, rooms};
-use crate::adapter::{Adapter, Bound, Incomplete, Missed, Position, Since};
+use crate::adapter::{Adapter, Bound, ChannelRef, Incomplete, Missed, Position, Since};
 use crate::hub::{Client, CloseReason, MAX_ROOMS, Parted};
 use crate::sabotage::Rule;
 use crate::sessions::{Claim, Generation, Joined, NoSession, Session};
@@ -244,7 +244,7 @@ fn reached(offset: u64, parted: Option<Parted>) -> u64 {
 async fn read<A: Adapter>(shared: &Shared<A>, channel: &Channel, from: &From) -> Result<Missed, &'static str> {
     let read = shared
         .adapter
-        .read(&channel.name, &from.begin.epoch, &from.since, BACKLOG)
+        .read(ChannelRef::of(channel), &from.begin.epoch, &from.since, BACKLOG)
         .await;
     match read {
         Ok(missed) => Ok(missed),
@@ -252,6 +252,7 @@ async fn read<A: Adapter>(shared: &Shared<A>, channel: &Channel, from: &From) ->
         Err(Incomplete::Epoch) => Err("epoch"),
         Err(Incomplete::History) => Err("history"),
         Err(Incomplete::TooMuch) => Err("backlog"),
+        Err(Incomplete::Unavailable) => Err("unavailable"),
     }
 }
 

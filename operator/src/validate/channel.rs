@@ -102,6 +102,7 @@ fn candidate(
                 namespace: namespace.clone(),
                 name: channel.name.name.clone(),
             },
+            uid: channel.value.metadata.uid.clone().unwrap_or_default(),
             attachments: Vec::new(),
             limits: ResolvedLimits::default(),
             spec: channel.value.spec.clone(),

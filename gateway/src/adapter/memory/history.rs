@@ -12,9 +12,6 @@ use aldis_core::time::Millis;
 
 use crate::adapter::{Bound, Incomplete, Keep, Missed, Numbered, Since};
 
-/// Bytes of payloads that one channel keeps. 64 MiB; the oldest go first, and who was before them is told so.
-pub const CHANNEL_BYTES: usize = 64 * 1024 * 1024;
-
 /// The history of one channel. Rooms keep their deliveries alive; the log only knows their order.
 #[derive(Default)]
 pub(super) struct History {
@@ -77,7 +74,7 @@ impl History {
         while let Some(entry) = self.log.front() {
             match entry.numbered.upgrade() {
                 None => {}
-                Some(numbered) if entry.at.0 < oldest || self.bytes > CHANNEL_BYTES => self.drop_oldest(&numbered),
+                Some(numbered) if entry.at.0 < oldest || self.bytes > keep.bytes => self.drop_oldest(&numbered),
                 Some(_) => break,
             }
             self.log.pop_front();

@@ -10,7 +10,12 @@ use super::*;
 const KEEP: Keep = Keep {
     size: 10,
     ttl_ms: 60_000,
+    bytes: usize::MAX,
 };
+
+fn keeping(name: &ChannelName, keep: Keep) -> ChannelRef<'_> {
+    ChannelRef { name, uid: "", keep }
+}
 
 const BOUND: Bound = Bound {
     deliveries: 100,
@@ -29,6 +34,8 @@ impl Publish for Seen {
         );
         self.0.lock().unwrap().push(seen);
     }
+
+    fn broken(&self, _: &ChannelName, _: Option<&[RoomKey]>) {}
 }
 
 fn channel(name: &str) -> ChannelName {
@@ -65,13 +72,15 @@ async fn a_record_that_comes_again_changes_nothing() {
     let (adapter, seen) = adapter();
     let orders = channel("orders");
     adapter
-        .append(&orders, KEEP, vec![unit(0, 5, &["a", "b"]), unit(0, 6, &["c"])])
+        .append(
+            keeping(&orders, KEEP),
+            vec![unit(0, 5, &["a", "b"]), unit(0, 6, &["c"])],
+        )
         .await
         .unwrap();
     let again = adapter
         .append(
-            &orders,
-            KEEP,
+            keeping(&orders, KEEP),
             vec![unit(0, 5, &["a", "b"]), unit(0, 6, &["c"]), unit(0, 7, &["d"])],
         )
         .await
@@ -97,11 +106,11 @@ async fn a_record_that_comes_again_changes_nothing() {
 async fn marks_move_over_records_that_deliver_nothing() {
     let (adapter, seen) = adapter();
     adapter
-        .append(&channel("orders"), KEEP, vec![unit(0, 9, &[])])
+        .append(keeping(&channel("orders"), KEEP), vec![unit(0, 9, &[])])
         .await
         .unwrap();
     let late = adapter
-        .append(&channel("orders"), KEEP, vec![unit(0, 8, &["late"])])
+        .append(keeping(&channel("orders"), KEEP), vec![unit(0, 8, &["late"])])
         .await
         .unwrap();
     assert_eq!(
@@ -119,7 +128,7 @@ async fn partitions_and_channels_have_marks_of_their_own() {
     let (adapter, _) = adapter();
     for (channel, partition) in [(channel("orders"), 0), (channel("orders"), 1), (channel("kitchen"), 0)] {
         let appended = adapter
-            .append(&channel, KEEP, vec![unit(partition, 0, &["x"])])
+            .append(keeping(&channel, KEEP), vec![unit(partition, 0, &["x"])])
             .await
             .unwrap();
         assert_eq!(appended.deliveries, 1, "{channel} {partition}");
@@ -136,7 +145,7 @@ async fn concurrent_partitions_publish_in_the_order_of_their_numbers() {
             tokio::spawn(async move {
                 for offset in 0..500 {
                     adapter
-                        .append(&channel("orders"), KEEP, vec![unit(partition, offset, &["e"])])
+                        .append(keeping(&channel("orders"), KEEP), vec![unit(partition, offset, &["e"])])
                         .await
                         .unwrap();
                 }
@@ -171,7 +180,10 @@ async fn deliver<P: Publish>(adapter: &MemoryAdapter<P>, keep: Keep, offset: i64
         offset,
         deliveries: vec![delivery],
     };
-    adapter.append(&channel("orders"), keep, vec![unit]).await.unwrap();
+    adapter
+        .append(keeping(&channel("orders"), keep), vec![unit])
+        .await
+        .unwrap();
 }
 
 async fn read<P: Publish>(adapter: &MemoryAdapter<P>, rooms: &[(&str, u64)]) -> Result<Vec<u64>, Incomplete> {
@@ -180,7 +192,9 @@ async fn read<P: Publish>(adapter: &MemoryAdapter<P>, rooms: &[(&str, u64)]) -> 
         rooms: rooms.iter().map(|(room, after)| (in_room(room), *after)).collect(),
         everyone,
     };
-    let missed = adapter.read(&channel("orders"), "e", &since, BOUND).await?;
+    let missed = adapter
+        .read(keeping(&channel("orders"), KEEP), "e", &since, BOUND)
+        .await?;
     Ok(missed.0.iter().map(|numbered| numbered.position.seq).collect())
 }
 
@@ -194,7 +208,7 @@ async fn what_was_missed_is_read_in_order_and_once() {
     assert_eq!(read(&adapter, &[("a", 1), ("b", 3)]).await, Ok(vec![3]));
     assert_eq!(read(&adapter, &[("quiet", 0)]).await, Ok(vec![]));
     let other = adapter
-        .read(&channel("orders"), "other", &Since::default(), BOUND)
+        .read(keeping(&channel("orders"), KEEP), "other", &Since::default(), BOUND)
         .await;
     assert_eq!(other.unwrap_err(), Incomplete::Epoch);
 }
@@ -225,7 +239,7 @@ async fn what_is_too_old_is_dropped_and_nobody_before_it_recovers() {
     deliver(&adapter, KEEP, 1, &["b"]).await;
     assert_eq!(read(&adapter, &[("a", 0)]).await, Ok(vec![1]));
     adapter.clock = Clock::fixed(Millis(61_001));
-    adapter.drop_old(&channel("orders"), KEEP);
+    adapter.drop_old(keeping(&channel("orders"), KEEP)).await;
     assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
     assert_eq!(read(&adapter, &[("quiet", 0)]).await, Err(Incomplete::History));
     assert_eq!(read(&adapter, &[("a", 1), ("b", 1)]).await, Ok(vec![2]));
@@ -245,6 +259,7 @@ async fn memory_does_not_grow_with_what_rooms_have_dropped() {
     let keep = Keep {
         size: 3,
         ttl_ms: i64::MAX,
+        ..KEEP
     };
     deliver(&adapter, keep, 0, &["quiet"]).await;
     for offset in 1..10_000 {
@@ -277,7 +292,7 @@ async fn a_place_that_was_never_reached_is_none() {
 async fn a_channel_that_was_forgotten_goes_on_counting_and_gives_nothing_back() {
     let (adapter, seen) = adapter();
     deliver(&adapter, KEEP, 0, &["a"]).await;
-    adapter.forget(&channel("orders"));
+    adapter.forget(keeping(&channel("orders"), KEEP)).await;
     deliver(&adapter, KEEP, 1, &["a"]).await;
     assert_eq!(seen.0.lock().unwrap()[1].1, 2);
     assert_eq!(read(&adapter, &[("a", 0)]).await, Err(Incomplete::History));
@@ -305,6 +320,8 @@ async fn no_more_is_read_than_was_asked_for() {
         rooms: [(in_room("a"), 1)].into(),
         everyone: 1,
     };
-    let read = adapter.read(&channel("orders"), "e", &since, few_bytes).await;
+    let read = adapter
+        .read(keeping(&channel("orders"), KEEP), "e", &since, few_bytes)
+        .await;
     assert_eq!(read.unwrap_err(), Incomplete::TooMuch);
 }

@@ -8,7 +8,7 @@ use aldis_crds::contract::Keys;
 
 use super::*;
 use crate::adapter::memory::MemoryAdapter;
-use crate::adapter::{Keep, Unit};
+use crate::adapter::{ChannelRef, Unit};
 use crate::clock::Clock;
 use crate::hub::{Changed, Hub, Outgoing, Pace, SendError};
 use crate::metrics::Metrics;
@@ -146,10 +146,7 @@ impl House {
                 deliveries: vec![delivery],
             };
             let adapter = &self.shared.adapter;
-            adapter
-                .append(&self.channel.name, Keep::of(&self.channel), vec![unit])
-                .await
-                .unwrap();
+            adapter.append(ChannelRef::of(&self.channel), vec![unit]).await.unwrap();
         }
     }
 
@@ -260,7 +257,7 @@ async fn what_comes_while_it_connects_is_neither_lost_nor_doubled() {
     let arrival = house.arrive(&ann(), json!({"pid": first.pid(), "offset": "e:0"})).await;
     // CONNECT, which says "recovered", has not gone out yet; the history that was read is dropped meanwhile.
     house.deliver(&["a", "a"]).await;
-    house.shared.adapter.forget(&house.channel.name);
+    house.shared.adapter.forget(ChannelRef::of(&house.channel)).await;
     let second = house.connect(&ann(), arrival).unwrap();
     assert_eq!(second.probe.ready()["recovered"], true);
     assert_eq!(second.probe.seqs(), [1, 2, 3]);
@@ -333,7 +330,7 @@ async fn a_beacon_lets_an_idle_client_come_back_though_nobody_knows_how_it_went(
     let beacon = idle.probe.seen().pop().unwrap();
     assert_eq!(beacon, "aldis:position null e:3");
     // What is kept begins there, and the process that had the clients has died.
-    house.shared.adapter.forget(name);
+    house.shared.adapter.forget(ChannelRef::of(&house.channel)).await;
     for client in [&idle, &deaf] {
         client.arrival.seat.leave();
         client

@@ -1,0 +1,221 @@
+//! One Redis: where it is, and a connection that runs scripts on it.
+//!
+//! A connection asks at its beginning which Redis it has reached, and every script that runs on it compares that with who
+//! wrote last. There is no other way in: a connection that is lost is not mended, the next one asks again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::sync::Mutex;
+
+use super::endpoint::Endpoint;
+use super::scripts::Call;
+use crate::adapter::AdapterError;
+use crate::sabotage::Rule;
+
+/// How long a connection may take to be made. 1 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer may take; beyond it the connection is given up. 2 s: no script runs for longer than some ms.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One Redis.
+pub(super) struct Server {
+    endpoint: Endpoint,
+    live: ArcSwapOption<Live>,
+    /// Held by who connects: others wait for it, rather than connect too.
+    connecting: Mutex<()>,
+}
+
+/// A connection, and what it has reached.
+struct Live {
+    connection: MultiplexedConnection,
+    identity: Identity,
+}
+
+/// What a Redis says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Its run id and replication id: both change when it is started anew, the second also when a replica takes over.
+    pub(super) pair: Arc<str>,
+    /// Why it is not fit for the adapter.
+    pub(super) unfit: Option<String>,
+}
+
+impl Server {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            live: ArcSwapOption::empty(),
+            connecting: Mutex::default(),
+        }
+    }
+
+    /// Runs a script on a connection that has said which Redis it is.
+    pub(super) async fn run(&self, call: &Call) -> Result<Vec<Value>, AdapterError> {
+        let live = self.live().await?;
+        let mut connection = live.connection.clone();
+        let pair = if Rule::Epoch.is_on() {
+            &*live.identity.pair
+        } else {
+            "any"
+        };
+        match call.run(&mut connection, pair).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if is_of_connection(&error) {
+                    self.lose(&live);
+                }
+                Err(unavailable(&error))
+            }
+        }
+    }
+
+    /// Why the Redis that is reached now is not fit for the adapter, if it is not.
+    pub(super) async fn unfit(&self) -> Result<Option<String>, AdapterError> {
+        Ok(self.live().await?.identity.unfit.clone())
+    }
+
+    /// Publishes.
+    pub(super) async fn publish(&self, to: &str, message: &str) -> Result<(), AdapterError> {
+        let live = self.live().await?;
+        let mut connection = live.connection.clone();
+        let sent: Result<(), _> = redis::cmd("PUBLISH")
+            .arg(to)
+            .arg(message)
+            .query_async(&mut connection)
+            .await;
+        sent.map_err(|error| {
+            if is_of_connection(&error) {
+                self.lose(&live);
+            }
+            unavailable(&error)
+        })
+    }
+
+    /// A connection of its own for subscriptions, which gives what is pushed to it to `pushed`.
+    pub(super) async fn subscriber(
+        &self,
+        pushed: impl Fn(redis::PushInfo) + Send + Sync + 'static,
+    ) -> Result<MultiplexedConnection, AdapterError> {
+        let config = config().set_push_sender(move |info| {
+            pushed(info);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let client = self.endpoint.client().await.map_err(|error| unavailable(&error))?;
+        connect(&client, &config).await
+    }
+
+    async fn live(&self) -> Result<Arc<Live>, AdapterError> {
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        let client = self.endpoint.client().await.map_err(|error| unavailable(&error))?;
+        let mut connection = connect(&client, &config()).await?;
+        let identity = ask_identity(&mut connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        tracing::info!(redis = %self.endpoint, "redis can be reached");
+        if let Some(unfit) = &identity.unfit {
+            tracing::warn!(redis = %self.endpoint, "{unfit}");
+        }
+        let live = Arc::new(Live { connection, identity });
+        self.live.store(Some(Arc::clone(&live)));
+        Ok(live)
+    }
+
+    fn lose(&self, lost: &Arc<Live>) {
+        let current = self.live.load_full();
+        if current.is_some_and(|current| Arc::ptr_eq(&current, lost)) {
+            tracing::warn!(redis = %self.endpoint, "the connection to redis is lost");
+            self.live.store(None);
+        }
+    }
+}
+
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT))
+}
+
+async fn connect(client: &Client, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, AdapterError> {
+    client
+        .get_multiplexed_async_connection_with_config(config)
+        .await
+        .map_err(|error| unavailable(&error))
+}
+
+async fn ask_identity(connection: &mut MultiplexedConnection) -> Result<Identity, RedisError> {
+    let mut ask = redis::cmd("INFO");
+    let info: String = ask
+        .arg(&["server", "replication", "memory"])
+        .query_async(connection)
+        .await?;
+    Ok(identity(&info))
+}
+
+fn identity(info: &str) -> Identity {
+    let field = |name: &str| {
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        lines
+            .find(|(key, _)| *key == name)
+            .map_or("", |(_, value)| value.trim())
+    };
+    let evicts = field("maxmemory") != "0" && !matches!(field("maxmemory_policy"), "noeviction" | "");
+    let unfit = match (field("role"), evicts) {
+        ("master", false) => None,
+        ("master", true) => Some(format!(
+            "redis evicts keys (maxmemory-policy {}): set it to noeviction, or deliveries that clients may still come back to are dropped",
+            field("maxmemory_policy")
+        )),
+        (role, _) => Some(format!("redis is no master but a {role}")),
+    };
+    Identity {
+        pair: format!("{}/{}", field("run_id"), field("master_replid")).into(),
+        unfit,
+    }
+}
+
+/// Whether the connection, or the server behind it, is what failed, rather than this one call.
+fn is_of_connection(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+        ),
+        ErrorKind::UnexpectedReturnType | ErrorKind::Extension => false,
+        _ => true,
+    }
+}
+
+pub(super) fn unavailable(error: &RedisError) -> AdapterError {
+    AdapterError::Unavailable(format!("redis: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_is_told_by_its_ids_and_whether_it_keeps_what_it_is_given() {
+        let info = "# Server\r\nrun_id:abc\r\n# Replication\r\nrole:master\r\nmaster_replid:def\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
+        let sound = identity(info);
+        assert_eq!((&*sound.pair, &sound.unfit), ("abc/def", &None));
+        let evicting = identity(&info.replace("maxmemory:0", "maxmemory:1000"));
+        assert!(evicting.unfit.unwrap().contains("allkeys-lru"));
+        let replica = identity(&info.replace("role:master", "role:slave"));
+        assert_eq!(replica.unfit.as_deref(), Some("redis is no master but a slave"));
+    }
+}
