@@ -14,11 +14,13 @@ use crate::schema;
 use crate::status::ChannelStatus;
 
 pub mod authentication;
+pub mod http;
 pub mod rooms;
 pub mod routes;
 pub mod sources;
 
 pub use authentication::{Algorithm, Anonymous, Authentication, IdentityMapping, JwtMethod, QueryMethod, SecretKeyRef};
+pub use http::{Api, Endpoint, Method, Publish, Respond, Validation};
 pub use rooms::{AutoJoin, Join, Reply, ReplyEmit, Room};
 pub use routes::{Emit, Route, Target};
 pub use sources::{KafkaSource, Source};
@@ -88,6 +90,13 @@ pub struct NotificationChannelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub routes: Vec<Route>,
+    /// HTTP endpoints of this channel, on its listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub http: Vec<Endpoint>,
+    /// Who may use the built-in HTTP endpoints of this channel. Absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
     /// How far back a client that was disconnected can recover what it missed.
     #[serde(default)]
     pub history: History,

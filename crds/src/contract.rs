@@ -44,6 +44,8 @@ pub struct KafkaConfig {
     pub group_id: String,
     /// For records whose channel names no dead letter topic.
     pub dead_letter_topic: String,
+    /// For events that come over HTTP.
+    pub ingress_topic: String,
 }
 
 /// One channel that this gateway serves.
@@ -63,6 +65,9 @@ pub struct ChannelConfig {
     /// What it may use, within what its namespace may.
     #[serde(default, skip_serializing_if = "ResolvedLimits::are_default")]
     pub limits: ResolvedLimits,
+    /// Whether its HTTP endpoints may be used by who shows no token, where their `allow` lets them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
 }
 
 /// A Socket.IO namespace on a listener.

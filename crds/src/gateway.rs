@@ -86,9 +86,18 @@ pub struct Kafka {
     #[serde(default = "default_dead_letter_topic")]
     #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
     pub dead_letter_topic: String,
+    /// Where events go that come over HTTP; this gateway reads it. Nobody else should be able to write to it.
+    #[serde(default = "default_ingress_topic")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub ingress_topic: String,
 }
 
 /// The dead letter topic of a gateway that names none.
 pub fn default_dead_letter_topic() -> String {
     "aldis.dead-letters".to_owned()
+}
+
+/// The topic for events that come over HTTP, of a gateway that names none.
+pub fn default_ingress_topic() -> String {
+    "aldis.ingress".to_owned()
 }

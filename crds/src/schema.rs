@@ -122,6 +122,8 @@ string_lists! {
     audiences: 16, 256, r"^[^ \t\r\n]+$";
     /// Fields of the handshake's query.
     query_fields: 16, 64, r"^[A-Za-z_][A-Za-z0-9_]*$";
+    /// Paths of fields in a request: `body.user_id`.
+    request_fields: 32, 256, r"^(body|query)(\.[A-Za-z_][A-Za-z0-9_]*)+$";
     /// Paths of fields in an event: `data.order_id`.
     field_paths: 32, 256, r"^data(\.[A-Za-z_][A-Za-z0-9_]*)+$";
     /// Names of listeners.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aldis_core::channel::Channel;
 use aldis_core::table::{BadChannel, Table};
@@ -22,9 +22,10 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
 use crate::dead_letter::DeadLetters;
+use crate::http::{self, Http, Publisher};
 use crate::hub::Hub;
 use crate::listener::transports::Transports;
-use crate::listener::{Bound, Listener};
+use crate::listener::{Beside, Bound, Listener};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
@@ -115,7 +116,16 @@ impl Gateway {
         });
 
         let stop_listening = CancellationToken::new();
-        let listeners = open_listeners(&config, bind, &shared, &stop_listening).await?;
+        let (ready, ready_receiver) = watch::channel(true);
+        let publisher = Publisher::new(&config.kafka.bootstrap_servers, &config.kafka.ingress_topic)
+            .context("the producer of what comes over HTTP can not be made")?;
+        let http = Arc::new(Http {
+            shared: Arc::clone(&shared),
+            publisher,
+            started: Instant::now(),
+            ready: ready_receiver.clone(),
+        });
+        let listeners = open_listeners(&config, bind, &http, &stop_listening).await?;
 
         let dead_letters =
             DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
@@ -141,7 +151,6 @@ impl Gateway {
 
         tokio::spawn(sweep(Arc::clone(&shared), stop_consuming.clone()));
 
-        let (ready, ready_receiver) = watch::channel(true);
         let stop_admin = CancellationToken::new();
         let judged = Admin {
             metrics,
@@ -265,7 +274,7 @@ async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
 async fn open_listeners(
     config: &GatewayConfig,
     bind: IpAddr,
-    shared: &Arc<Shared>,
+    http: &Arc<Http<Memory>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<HashMap<String, OpenListener>> {
     let mut listeners = HashMap::new();
@@ -274,8 +283,9 @@ async fn open_listeners(
         let cannot = || format!("listener {:?} can not listen on {address}", spec.name);
         let bound = Bound::bind(address).await.with_context(cannot)?;
         let mut namespaces = HashMap::new();
-        let listener = bound.serve(stop.clone(), |io, transports| {
-            follow(io, transports, &mut namespaces, &spec.name, shared);
+        let beside = Beside::new(http::router(&spec.name, Arc::clone(http)));
+        let listener = bound.serve(stop.clone(), beside, |io, transports| {
+            follow(io, transports, &mut namespaces, &spec.name, &http.shared);
         });
         let listener = listener.with_context(cannot)?;
         tracing::info!(listener = spec.name, address = %listener.address, "listening");

@@ -16,10 +16,12 @@ use crate::adapter::{Numbered, Position, Publish, Since};
 
 mod clients;
 mod outgoing;
+mod presence;
 
 use clients::{Clients, Member};
 use outgoing::Frames;
 pub use outgoing::Outgoing;
+pub use presence::{Presence, Whom};
 
 /// Rooms that one client may be in. 1,000: what it may be in costs memory for as long as its session is kept.
 pub const MAX_ROOMS: usize = 1_000;
@@ -40,6 +42,16 @@ pub trait Client: Send + Sync + 'static {
 
     /// Closes the client's connection, whatever it still has in its queue. It may come back.
     fn close(&self, reason: CloseReason);
+
+    /// Disconnects the client for good.
+    fn dismiss(&self) {
+        self.close(CloseReason::Dismissed);
+    }
+
+    /// The user of the client's identity, where it has one.
+    fn user(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Whether an event comes as it happens.
@@ -84,6 +96,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// Its session has a new connection.
     TakenOver,
+    /// Somebody who may has sent it away.
+    Dismissed,
     /// It can not be given all that came for it: it is told on its next attempt.
     HistoryGone,
 }
@@ -94,6 +108,7 @@ impl CloseReason {
         match self {
             CloseReason::SlowConsumer => "slow_consumer",
             CloseReason::TakenOver => "taken_over",
+            CloseReason::Dismissed => "dismissed",
             CloseReason::HistoryGone => "history_gone",
         }
     }

@@ -26,6 +26,8 @@ pub mod sockets;
 
 pub mod sessions;
 
+pub mod http;
+
 pub mod connection;
 pub mod wire;
 

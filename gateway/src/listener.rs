@@ -26,10 +26,12 @@ use tokio_util::task::TaskTracker;
 use crate::connection::{Connection, Stream};
 use crate::wire::Wire;
 
+mod beside;
 pub mod polling;
 pub mod transports;
 mod upgrade;
 
+pub use beside::Beside;
 use polling::Reply;
 use transports::Transports;
 
@@ -80,13 +82,14 @@ impl Bound {
         })
     }
 
-    /// Serves from now on until `stop`, with the namespaces that `open` opens before the first client is let in.
+    /// Serves from now on until `stop`, with `beside` for what is not Socket.IO, and the namespaces that `open` opens before the first client is let in.
     ///
     /// # Errors
     /// Where the system does not tell the address.
     pub fn serve(
         self,
         stop: CancellationToken,
+        beside: Beside,
         open: impl FnOnce(&SocketIo, &Arc<Transports>),
     ) -> io::Result<Listener> {
         let address = self.socket.local_addr()?;
@@ -107,6 +110,7 @@ impl Bound {
         let connections = Connection::default();
         let ends = Ends {
             transports: Arc::clone(&transports),
+            beside,
             tasks: tasks.clone(),
             connections: connections.clone(),
         };
@@ -164,6 +168,7 @@ impl<S, B> Serve<B> for S where
 #[derive(Clone)]
 struct Ends {
     transports: Arc<Transports>,
+    beside: Beside,
     tasks: TaskTracker,
     connections: Connection,
 }
@@ -228,11 +233,15 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
 }
 
 async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     connection: Connection,
     service: impl Serve<B>,
     ends: Ends,
 ) -> Result<Response<Either<B, Full<Bytes>>>, Infallible> {
+    let mut request = match ends.beside.answer(request).await {
+        Ok(response) => return Ok(response.map(Either::Right)),
+        Err(request) => request,
+    };
     let transports = ends.transports;
     detach(&mut request);
     if transports.is_closed(request.uri()) {

@@ -106,6 +106,7 @@ metrics! {
     sessions: IntCounterVec("aldis_sessions_total", "Clients that connected, by what became of their session: new, recovered, or why not recovered.", ["channel", "outcome"]);
     disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went.", ["channel"]);
     client_events: IntCounterVec("aldis_client_events_total", "Events from clients by outcome: join, leave, reply, or the code of the refusal.", ["channel", "outcome"]);
+    http_requests: IntCounterVec("aldis_http_requests_total", "HTTP requests to endpoints of channels, by declared path or built-in operation, and status.", ["channel", "endpoint", "code"]);
     /// configuration
     channels: IntGauge("aldis_config_channels", "Channels in force.");
     bad_channels: IntGauge("aldis_config_bad_channels", "Channels that can not be served as they are configured.");
@@ -178,6 +179,12 @@ impl Metrics {
     pub(crate) fn client_event(&self, channel: &ChannelName, outcome: &'static str) {
         self.client_events
             .with_label_values(&[channel.to_string().as_str(), outcome])
+            .inc();
+    }
+
+    pub(crate) fn http(&self, channel: &ChannelName, endpoint: &str, status: u16) {
+        self.http_requests
+            .with_label_values(&[channel.to_string().as_str(), endpoint, &status.to_string()])
             .inc();
     }
 

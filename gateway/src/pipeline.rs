@@ -58,7 +58,7 @@ impl<A: Adapter> Pipeline<A> {
         let now = self.shared.clock.now();
         let mut batches: IndexMap<&ChannelName, ChannelBatch> = IndexMap::new();
         for record in records {
-            for (channel, sources) in table.readers(&record.topic) {
+            for (channel, sources) in table.readers(record) {
                 let deliveries = match channel.process(sources, record, now) {
                     Ok(outcome) => self.deliveries(channel, outcome),
                     Err(rejected) => {

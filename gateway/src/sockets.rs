@@ -219,6 +219,7 @@ impl<A: Adapter> Namespace<A> {
             Arc::clone(&self.transports),
             guest.link.clone(),
             guest.waiting.clone(),
+            guest.identity.user.clone(),
         );
         if !arrival.welcome(&self.shared, &guest.identity, Box::new(client)) {
             return None;

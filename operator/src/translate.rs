@@ -17,6 +17,7 @@ pub fn translate(validated: &Validated) -> GatewayConfig {
                 .clone()
                 .unwrap_or_else(|| default_group_id(&gateway.name)),
             dead_letter_topic: kafka.dead_letter_topic.clone(),
+            ingress_topic: kafka.ingress_topic.clone(),
         },
         listeners: gateway.spec.listeners.clone(),
         channels: validated.channels.clone(),

@@ -64,7 +64,7 @@ impl Manifests {
 kind: NotificationGateway
 metadata: {{name: shared, namespace: press}}
 spec:
-  kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {}, deadLetterTopic: {dead_letters}}}
+  kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {}, deadLetterTopic: {dead_letters}, ingressTopic: {dead_letters}.http}}
   listeners: [{{name: web, port: 3000}}]
 ",
                 unique("press")

@@ -7,6 +7,7 @@ mod bistro;
 mod clients;
 mod dead_letters;
 mod documents;
+mod http;
 mod logs;
 mod metrics;
 mod order;

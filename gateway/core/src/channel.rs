@@ -9,6 +9,7 @@ use aldis_crds::names::ChannelName;
 
 use crate::compiler::{Compiler, Problem};
 use crate::decode::{Decoded, Source};
+use crate::http::{self, Api, Endpoint};
 use crate::identity::Methods;
 use crate::membership::Lobby;
 use crate::record::Record;
@@ -42,6 +43,10 @@ pub struct Channel {
     pub sources: Vec<Source>,
     /// What goes where.
     pub routes: Routes,
+    /// Its HTTP endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// Who may use the built-in ones.
+    pub api: Api,
 }
 
 /// What a channel makes of a record.
@@ -72,6 +77,9 @@ impl Channel {
             patterns.extend(pattern.map(|pattern| (room.name.clone(), Arc::new(pattern))));
         }
         let sources = spec.sources.iter().enumerate();
+        // Last, so that the others keep their places.
+        let over_http = spec.api.is_some() || spec.http.iter().any(|endpoint| endpoint.publish.is_some());
+        let over_http = over_http.then(|| Source::ingress(&config.channel));
         let channel = Self {
             name: config.channel.clone(),
             uid: match config.uid.as_str() {
@@ -98,8 +106,11 @@ impl Channel {
             ),
             sources: sources
                 .map(|(i, source)| Source::compile(&format!("spec.sources[{i}]"), source, &mut compiler))
+                .chain(over_http)
                 .collect(),
             routes: Routes::compile(&spec.routes, &patterns, &mut compiler),
+            endpoints: http::compile(&spec.http, config.open, &mut compiler),
+            api: Api::compile(spec.api.as_ref(), &mut compiler),
         };
         if compiler.problems.is_empty() {
             Ok(channel)

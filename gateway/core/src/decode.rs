@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use aldis_crds::channel::Source as SourceSpec;
+use aldis_crds::names::ChannelName;
 use serde_json::Value as JsonValue;
 
 use crate::compiler::Compiler;
 use crate::expression::{EvaluateError, Expression, Names, Scope, Variable};
+use crate::http::CHANNEL_HEADER;
 use crate::json::{Json, Kind};
 use crate::record::Record;
 use crate::reject::{Reason, Rejected};
@@ -52,6 +54,8 @@ pub struct Source {
     pub name: String,
     /// The topics that it reads.
     pub topics: Vec<String>,
+    /// The one channel whose records of a shared topic it takes, by [`crate::http::CHANNEL_HEADER`].
+    only: Option<String>,
     type_: Option<Template>,
     data: Option<Template>,
     require: Vec<Vec<String>>,
@@ -76,6 +80,7 @@ impl Source {
         Self {
             name: spec.name.clone(),
             topics: spec.kafka.topics.clone(),
+            only: None,
             type_: spec
                 .type_
                 .as_deref()
@@ -95,6 +100,25 @@ impl Source {
         }
     }
 
+    /// What came over HTTP for one channel: CloudEvents in the gateway's ingress topic.
+    pub(crate) fn ingress(channel: &ChannelName) -> Self {
+        Self {
+            name: "http".to_owned(),
+            topics: Vec::new(),
+            only: Some(channel.to_string()),
+            type_: None,
+            data: None,
+            require: Vec::new(),
+            where_: None,
+            each: None,
+        }
+    }
+
+    /// Whether it takes what came over HTTP.
+    pub(crate) fn is_ingress(&self) -> bool {
+        self.only.is_some()
+    }
+
     /// Decodes one record: all its events, or none of them.
     ///
     /// # Errors
@@ -103,6 +127,11 @@ impl Source {
         let Some(value) = &record.value else {
             return Ok(Decoded::NotForUs);
         };
+        if let Some(channel) = &self.only
+            && record.header(CHANNEL_HEADER) != Some(channel)
+        {
+            return Ok(Decoded::NotForUs);
+        }
         let body = Json::parse_bytes(value).map_err(|error| Rejected::new(Reason::NotJson, "value", error))?;
         let envelope = CloudEvent::recognise(record, &body);
         let headers = headers_json(record);

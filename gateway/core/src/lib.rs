@@ -4,6 +4,7 @@
 //! Record        → decode       → Event → route → Delivery     what goes where
 //! Handshake     → authenticate → Identity                     who a client is
 //! client event  → answer       → join, leave, reply           what a client may do
+//! HTTP request  → check        → publish, respond             what a caller may do
 //! ```
 //! All of it is sync and gets no client, clock or environment: times and keys are arguments. The gateway runs these
 //! functions; the operator and `aldis validate` compile with them, so what they accept is what the gateway can serve.
@@ -17,6 +18,8 @@ pub mod route;
 pub mod identity;
 
 pub mod membership;
+
+pub mod http;
 
 pub mod channel;
 pub mod table;

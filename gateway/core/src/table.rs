@@ -10,6 +10,8 @@ use aldis_crds::names::ChannelName;
 use crate::channel::Channel;
 use crate::compiler::Problem;
 use crate::expression::bounds::on_big_stack;
+use crate::http::{CHANNEL_HEADER, Routed, Routing};
+use crate::record::Record;
 
 /// All channels that are in force. Swapped whole when the configuration changes.
 #[derive(Debug, Default)]
@@ -20,6 +22,11 @@ pub struct Table {
     by_attachment: HashMap<Attachment, usize>,
     /// By namespace.
     tenants: BTreeMap<String, ResolvedLimits>,
+    /// Channels that read the ingress topic, by `namespace/name`: each of its records is for one.
+    over_http: HashMap<String, (usize, Vec<usize>)>,
+    ingress_topic: String,
+    /// Endpoints by listener: which of which channel.
+    endpoints: HashMap<String, Routing<(usize, usize)>>,
 }
 
 /// A channel that can not be served, and why.
@@ -43,6 +50,7 @@ impl Table {
         });
         let mut table = Self {
             tenants: config.tenants.clone(),
+            ingress_topic: config.kafka.ingress_topic.clone(),
             ..Self::default()
         };
         let mut bad = Vec::new();
@@ -61,6 +69,9 @@ impl Table {
     fn insert(&mut self, channel: Channel) {
         let index = self.channels.len();
         for (position, source) in channel.sources.iter().enumerate() {
+            if source.is_ingress() {
+                self.over_http.insert(channel.name.to_string(), (index, vec![position]));
+            }
             for topic in &source.topics {
                 let readers = self.by_topic.entry(topic.clone()).or_default();
                 match readers.last_mut() {
@@ -74,6 +85,13 @@ impl Table {
         for attachment in &channel.attachments {
             self.by_attachment.entry(attachment.clone()).or_insert(index);
         }
+        let listeners: BTreeSet<_> = channel.attachments.iter().map(|at| at.listener.as_str()).collect();
+        for listener in listeners {
+            let routing = self.endpoints.entry(listener.to_owned()).or_default();
+            for (position, endpoint) in channel.endpoints.iter().enumerate() {
+                routing.insert(endpoint.method, &endpoint.path, (index, position));
+            }
+        }
         self.channels.push(Arc::new(channel));
     }
 
@@ -84,14 +102,21 @@ impl Table {
 
     /// The topics that some channel reads.
     pub fn topics(&self) -> BTreeSet<String> {
-        self.by_topic.keys().cloned().collect()
+        let ingress = (!self.over_http.is_empty()).then(|| self.ingress_topic.clone());
+        self.by_topic.keys().cloned().chain(ingress).collect()
     }
 
-    /// The channels that read a topic, each with those of its sources that do, for [`Channel::process`].
-    pub fn readers<'t>(&'t self, topic: &str) -> impl Iterator<Item = (&'t Arc<Channel>, &'t [usize])> + use<'t> {
+    /// The channels that read a record, each with those of its sources that do, for [`Channel::process`].
+    pub fn readers<'t>(&'t self, record: &Record) -> impl Iterator<Item = (&'t Arc<Channel>, &'t [usize])> + use<'t> {
+        let topic = &*record.topic;
+        let addressed = (topic == self.ingress_topic)
+            .then(|| record.header(CHANNEL_HEADER))
+            .flatten();
+        let addressed = addressed.and_then(|channel| self.over_http.get(channel));
         let readers = self.by_topic.get(topic).map(Vec::as_slice).unwrap_or_default();
         readers
             .iter()
+            .chain(addressed)
             .map(|(channel, sources)| (&self.channels[*channel], sources.as_slice()))
     }
 
@@ -103,6 +128,23 @@ impl Table {
     /// What the channels of a namespace may use together.
     pub fn tenant(&self, namespace: &str) -> ResolvedLimits {
         self.tenants.get(namespace).cloned().unwrap_or_default()
+    }
+
+    /// The endpoint that a request to a listener is for, by its method and decoded path ([`crate::http::decode_path`]).
+    pub fn endpoint(&self, listener: &str, method: &str, path: &str) -> Routed<'_, (usize, usize)> {
+        let routing = self.endpoints.get(listener);
+        routing.map_or(Routed::Nowhere, |routing| routing.route(method, path))
+    }
+
+    /// The channel with an index that [`Table::endpoint`] gave.
+    pub fn channel(&self, index: usize) -> &Arc<Channel> {
+        &self.channels[index]
+    }
+
+    /// The channel of this name.
+    pub fn named(&self, namespace: &str, name: &str) -> Option<&Arc<Channel>> {
+        let mut channels = self.channels.iter();
+        channels.find(|channel| channel.name.namespace == namespace && channel.name.name == name)
     }
 
     /// Where clients can connect.
@@ -125,7 +167,9 @@ mod tests {
     }
 
     fn readers(table: &Table, topic: &str) -> Vec<String> {
-        let readers = table.readers(topic);
+        let mut record = crate::fixtures::record("{}");
+        record.topic = topic.into();
+        let readers = table.readers(&record);
         readers
             .flat_map(|(channel, sources)| sources.iter().map(|source| channel.sources[*source].name.clone()))
             .collect()
@@ -169,6 +213,7 @@ mod tests {
                 bootstrap_servers: Vec::new(),
                 group_id: String::new(),
                 dead_letter_topic: String::new(),
+                ingress_topic: String::new(),
             },
             listeners: Vec::new(),
             channels: vec![bad, good],

@@ -19,6 +19,7 @@ pub(super) struct SocketClient {
     transports: Arc<Transports>,
     link: OnceLock<Arc<dyn Link>>,
     waiting: Option<Arc<Waiting>>,
+    user: Option<String>,
 }
 
 impl SocketClient {
@@ -28,10 +29,12 @@ impl SocketClient {
         transports: Arc<Transports>,
         link: Option<Arc<dyn Link>>,
         waiting: Option<Arc<Waiting>>,
+        user: Option<String>,
     ) -> Self {
         Self {
             socket,
             transports,
+            user,
             link: link.map(OnceLock::from).unwrap_or_default(),
             waiting,
         }
@@ -77,6 +80,16 @@ impl Client for SocketClient {
 
     fn close(&self, _: CloseReason) {
         close(&self.socket, &self.transports);
+    }
+
+    fn dismiss(&self) {
+        if Arc::clone(&self.socket).disconnect().is_err() {
+            close(&self.socket, &self.transports);
+        }
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aldis_core::channel::Channel;
 use aldis_core::expression::bounds::on_big_stack;
+use aldis_core::http::PathPattern;
 use aldis_crds::NotificationChannel;
 use aldis_crds::channel::SecretKeyRef;
 use aldis_crds::contract::{ChannelConfig, Keys, Secret as Key};
@@ -95,6 +96,7 @@ fn candidate(
     };
     let paths = paths(channel, &mut invalid);
     topics(channel, &mut invalid);
+    endpoints(channel, &mut invalid);
     let candidate = Candidate {
         index: channel.index,
         config: ChannelConfig {
@@ -105,6 +107,7 @@ fn candidate(
             uid: channel.value.metadata.uid.clone().unwrap_or_default(),
             attachments: Vec::new(),
             limits: ResolvedLimits::default(),
+            open: false,
             spec: channel.value.spec.clone(),
         },
         paths,
@@ -152,6 +155,42 @@ fn paths(channel: &Entry<'_, NotificationChannel>, invalid: &mut impl FnMut(Stri
         }
     }
     paths
+}
+
+/// Paths of requests that are never a channel's: Socket.IO's own, and Aldis'.
+const RESERVED: [&str; 2] = ["/socket.io", "/aldis"];
+
+/// Endpoints that nobody could reach, or that are there twice.
+fn endpoints(channel: &Entry<'_, NotificationChannel>, invalid: &mut impl FnMut(String, String)) {
+    let mut seen = HashMap::new();
+    for (index, endpoint) in channel.value.spec.http.iter().enumerate() {
+        // What is no path at all is said where it is compiled.
+        let Ok(pattern) = PathPattern::parse(&endpoint.path) else {
+            continue;
+        };
+        let field = format!("spec.http[{index}].path");
+        let path = &endpoint.path;
+        let is_below = |root: &&str| {
+            path.strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if let Some(root) = RESERVED.iter().find(|root| is_below(root)) {
+            invalid(
+                field,
+                format!("path {path} is below {root}, which is Aldis' own: choose another"),
+            );
+        } else if pattern.shape().starts_with("/{") {
+            let message = format!(
+                "path {path} begins with a parameter and would take every path: begin with a segment of your own"
+            );
+            invalid(field, message);
+        } else if let Some(first) = seen.insert((endpoint.method, pattern.shape().to_owned()), index) {
+            let method = endpoint.method.as_str();
+            let message = format!("{method} {path} is spec.http[{first}] already: remove one of them");
+            invalid(field, message);
+            seen.insert((endpoint.method, pattern.shape().to_owned()), first);
+        }
+    }
 }
 
 /// Why no client could reach this Socket.IO namespace. A packet ends it with `,` and a URL with `?` or `#`.

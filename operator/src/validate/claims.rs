@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use aldis_crds::NotificationGateway;
+use aldis_crds::channel::Method;
 use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
 use aldis_crds::limits::ResolvedLimits;
 
@@ -41,6 +42,7 @@ pub(super) fn settle(
             }
             channels.push(ChannelConfig {
                 attachments: granted.attachments,
+                open: granted.open,
                 limits: granted.limits.within(&candidate.config.spec.limits),
                 ..candidate.config.clone()
             });
@@ -66,6 +68,8 @@ pub(super) fn settle(
 #[derive(Default)]
 struct Claims<'a> {
     attachments: HashMap<Attachment, &'a Candidate>,
+    /// By listener, method and shape of the path.
+    endpoints: HashMap<(String, Method, String), &'a Candidate>,
     /// By topic.
     readers: HashMap<&'a str, &'a Candidate>,
     /// By topic for dead letters.
@@ -76,6 +80,9 @@ impl<'a> Claims<'a> {
     fn enter(&mut self, candidate: &'a Candidate, granted: &Granted<'a>) {
         for attachment in &granted.attachments {
             self.attachments.entry(attachment.clone()).or_insert(candidate);
+        }
+        for claim in &granted.endpoints {
+            self.endpoints.entry(claim.key()).or_insert(candidate);
         }
         for (_, topic) in &granted.topics {
             self.readers.entry(topic).or_insert(candidate);
@@ -116,6 +123,18 @@ impl<'a> Claims<'a> {
                 );
             }
         }
+        for claim in &granted.endpoints {
+            if let Some(owner) = self.endpoints.get(&claim.key()) {
+                let message = format!(
+                    "conflicted: {} {} of listener {} belongs to {} already; choose another path",
+                    claim.method.as_str(),
+                    claim.path,
+                    claim.listener,
+                    owner.config.channel
+                );
+                problem(Reason::Conflicted, &claim.field, message, Object::Channel(owner.index));
+            }
+        }
         if let Some(topic) = granted.dead_letter
             && let Some(reader) = self.readers.get(topic)
         {
@@ -130,10 +149,28 @@ impl<'a> Claims<'a> {
                 Object::Channel(reader.index),
             );
         }
+        if granted.dead_letter == Some(&gateway.value.spec.kafka.ingress_topic) {
+            let message = format!(
+                "topic {} holds what comes over HTTP for all channels of NotificationGateway {}: name another topic",
+                gateway.value.spec.kafka.ingress_topic, gateway.name
+            );
+            problem(
+                Reason::TopicNotAllowed,
+                "spec.deadLetter.topic",
+                message,
+                Object::Gateway(gateway.index),
+            );
+        }
         for (field, topic) in &granted.topics {
             if *topic == gateway.value.spec.kafka.dead_letter_topic {
                 let message = format!(
                     "topic {topic} takes the dead letters of NotificationGateway {}: what cannot be processed would come back for ever; read another topic",
+                    gateway.name
+                );
+                problem(Reason::TopicNotAllowed, field, message, Object::Gateway(gateway.index));
+            } else if *topic == gateway.value.spec.kafka.ingress_topic {
+                let message = format!(
+                    "topic {topic} holds what comes over HTTP for all channels of NotificationGateway {}: read another topic",
                     gateway.name
                 );
                 problem(Reason::TopicNotAllowed, field, message, Object::Gateway(gateway.index));

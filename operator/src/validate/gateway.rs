@@ -37,6 +37,12 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem>
             "name at least one broker, as host:port".to_owned(),
         );
     }
+    if spec.kafka.ingress_topic == spec.kafka.dead_letter_topic {
+        problem(
+            "spec.kafka.ingressTopic",
+            "what comes over HTTP needs a topic of its own, not that of the dead letters: name another".to_owned(),
+        );
+    }
     if spec.listeners.is_empty() {
         problem(
             "spec.listeners",

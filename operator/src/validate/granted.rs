@@ -2,8 +2,9 @@
 //!
 //! Only what is granted is claimed against others: nobody keeps a path from its owner by naming it first.
 
+use aldis_core::http::PathPattern;
 use aldis_crds::NotificationGateway;
-use aldis_crds::channel::ParentRef;
+use aldis_crds::channel::{Method as HttpMethod, ParentRef};
 use aldis_crds::contract::{Attachment, ChannelConfig};
 use aldis_crds::gateway::tenants::Method;
 use aldis_crds::limits::ResolvedLimits;
@@ -22,10 +23,30 @@ pub(super) struct Granted<'a> {
     pub(super) topics: Vec<(String, &'a str)>,
     /// The topic that it names for its dead letters.
     pub(super) dead_letter: Option<&'a str>,
+    /// Its HTTP endpoints.
+    pub(super) endpoints: Vec<EndpointClaim<'a>>,
+    /// Whether they may be used by who shows no token.
+    pub(super) open: bool,
     /// What all channels of its namespace may use together.
     pub(super) limits: ResolvedLimits,
     /// What it is refused. What concerns one parent alone keeps the others from nothing.
     pub(super) problems: Vec<Problem>,
+}
+
+/// An HTTP endpoint on one listener.
+pub(super) struct EndpointClaim<'a> {
+    pub(super) field: String,
+    pub(super) listener: String,
+    pub(super) method: HttpMethod,
+    pub(super) path: &'a str,
+    shape: String,
+}
+
+impl EndpointClaim<'_> {
+    /// The same for all that the same requests fit.
+    pub(super) fn key(&self) -> (String, HttpMethod, String) {
+        (self.listener.clone(), self.method, self.shape.clone())
+    }
 }
 
 /// Compares the claims of a channel with its grants; `None` where it does not name this gateway.
@@ -54,6 +75,8 @@ pub(super) fn granted<'a>(
         attachments: Vec::new(),
         topics: Vec::new(),
         dead_letter: None,
+        endpoints: Vec::new(),
+        open: rights.method_refusal(Method::Open).is_none(),
         limits: rights.limits(),
         problems: Vec::new(),
     };
@@ -66,6 +89,7 @@ pub(super) fn granted<'a>(
         granted.attachments = attachments(candidate, &listeners, &rights, &mut refused);
         granted.topics = topics(candidate, &rights, &mut refused);
         granted.dead_letter = dead_letter(candidate, &rights, &mut refused);
+        granted.endpoints = endpoints(candidate, &listeners, &rights, &mut refused);
         methods(candidate, &rights, &mut refused);
     }
     granted.problems = refused.problems;
@@ -185,6 +209,34 @@ fn dead_letter<'a>(candidate: &'a Candidate, rights: &Rights<'_>, refused: &mut 
             None
         }
     }
+}
+
+fn endpoints<'a>(
+    candidate: &'a Candidate,
+    listeners: &[&str],
+    rights: &Rights<'_>,
+    refused: &mut Refused,
+) -> Vec<EndpointClaim<'a>> {
+    let mut granted = Vec::new();
+    for (index, endpoint) in candidate.config.spec.http.iter().enumerate() {
+        let field = format!("spec.http[{index}].path");
+        // What is no path is said where it is compiled.
+        let Ok(pattern) = PathPattern::parse(&endpoint.path) else {
+            continue;
+        };
+        if let Some(why) = rights.http_path_refusal(&endpoint.path) {
+            refused.claim(Reason::PathNotAllowed, field, why);
+            continue;
+        }
+        granted.extend(listeners.iter().map(|listener| EndpointClaim {
+            field: field.clone(),
+            listener: (*listener).to_owned(),
+            method: endpoint.method,
+            path: &endpoint.path,
+            shape: pattern.shape().to_owned(),
+        }));
+    }
+    granted
 }
 
 fn methods(candidate: &Candidate, rights: &Rights<'_>, refused: &mut Refused) {

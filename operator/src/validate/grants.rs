@@ -126,6 +126,16 @@ impl Rights<'_> {
         ))
     }
 
+    /// Why a channel may not have this path of HTTP.
+    pub(super) fn http_path_refusal(&self, path: &str) -> Option<String> {
+        let granted = self.covers(Kind::HttpPath, path, |tenant| &tenant.http_paths);
+        (!granted).then(|| {
+            self.refused("HTTP path", path, "httpPaths", |tenant| {
+                self.expanded(Kind::HttpPath, &tenant.http_paths)
+            })
+        })
+    }
+
     /// Why a channel may not read this topic.
     pub(super) fn topic_refusal(&self, topic: &str) -> Option<String> {
         let granted = self.covers(Kind::Topic, topic, |tenant| &tenant.topics);

@@ -262,3 +262,83 @@ fn a_channel_that_is_too_large_is_refused_and_harms_no_other() {
             .any(|problem| problem.reason == Reason::TooLarge)
     );
 }
+
+/// Fields and first words of what is wrong with the given channels, which all have one endpoint list each.
+fn endpoint_problems(endpoints: [serde_json::Value; 2]) -> Vec<String> {
+    let shared = gateway("shared");
+    let mut channels = [channel("bistro", "orders"), channel("cafe", "drinks")];
+    for (channel, endpoints) in channels.iter_mut().zip(endpoints) {
+        channel.spec.http = serde_json::from_value(endpoints).unwrap();
+    }
+    let secrets = [secret("bistro"), secret("cafe")];
+    let outcome = validate(&Objects {
+        gateways: vec![&shared],
+        channels: channels.iter().collect(),
+        secrets: secrets.iter().collect(),
+        grants: Grants::Everything,
+        ..Objects::default()
+    });
+    let problems = outcome.problems.iter();
+    problems
+        .map(|problem| format!("{:?} {}: {}", problem.reason, problem.field, problem.message))
+        .collect()
+}
+
+#[test]
+fn an_endpoint_belongs_to_the_older_channel_whatever_its_parameters_are_called() {
+    let get = |path: &str| json!([{ "method": "GET", "path": path, "allow": "true", "respond": {} }]);
+    assert_eq!(
+        endpoint_problems([get("/a/{x}"), get("/a/{y}")]),
+        [
+            "Conflicted spec.http[0].path: conflicted: GET /a/{y} of listener web belongs to bistro/orders already; choose another path"
+        ]
+    );
+    assert_eq!(endpoint_problems([get("/a/{x}"), get("/a/b")]), [""; 0]);
+}
+
+#[test]
+fn paths_that_are_aldis_own_and_paths_that_would_take_all_are_refused() {
+    let endpoint = |path: &str| json!({ "method": "GET", "path": path, "allow": "true", "respond": {} });
+    let paths = ["/socket.io/x", "/aldis", "/{all}", "/aldis-menu", "/aldis-menu"];
+    let problems = endpoint_problems([paths.map(endpoint).into(), json!([])]);
+    assert_eq!(
+        problems,
+        [
+            "Invalid spec.http[0].path: path /socket.io/x is below /socket.io, which is Aldis' own: choose another",
+            "Invalid spec.http[1].path: path /aldis is below /aldis, which is Aldis' own: choose another",
+            "Invalid spec.http[2].path: path /{all} begins with a parameter and would take every path: begin with a segment of your own",
+            "Invalid spec.http[4].path: GET /aldis-menu is spec.http[3] already: remove one of them",
+        ]
+    );
+}
+
+#[test]
+fn the_topic_for_what_comes_over_http_is_the_gateways_alone() {
+    let shared = gateway("shared");
+    let mut orders = channel("bistro", "orders");
+    orders.spec.sources =
+        serde_json::from_value(json!([{ "name": "s", "kafka": { "topics": ["aldis.ingress"] } }])).unwrap();
+    let mut drinks = channel("cafe", "drinks");
+    drinks.spec.dead_letter = serde_json::from_value(json!({ "topic": "aldis.ingress" })).unwrap();
+    let secrets = [secret("bistro"), secret("cafe")];
+    let outcome = validate(&Objects {
+        gateways: vec![&shared],
+        channels: vec![&orders, &drinks],
+        secrets: secrets.iter().collect(),
+        grants: Grants::Everything,
+        ..Objects::default()
+    });
+    let problems: Vec<_> = outcome
+        .problems
+        .iter()
+        .map(|problem| (problem.reason, problem.field.as_str()))
+        .collect();
+    assert!(
+        problems.contains(&(Reason::TopicNotAllowed, "spec.sources[0].kafka.topics[0]")),
+        "{problems:?}"
+    );
+    assert!(
+        problems.contains(&(Reason::TopicNotAllowed, "spec.deadLetter.topic")),
+        "{problems:?}"
+    );
+}

@@ -41,6 +41,14 @@ const PATTERNS: &[(&str, &str)] = &[
         "must begin with '/', and then have only letters, digits and . _ ~ / -",
     ),
     (
+        r"^/[A-Za-z0-9._~{}/-]*$",
+        "must begin with '/', and then have only letters, digits and . _ ~ / - and parameters in braces",
+    ),
+    (
+        r"^(body|query)(\.[A-Za-z_][A-Za-z0-9_]*)+$",
+        "must be the path of a field in the request, such as body.order_id or query.tenant_id",
+    ),
+    (
         r"^([^*]+\*?|\*)$",
         "must be an event type, or the beginning of one and a single '*' behind it",
     ),

@@ -63,7 +63,6 @@ pub fn measure(bytes: usize) -> anyhow::Result<Results> {
 }
 
 fn micros(table: &Table, value: &str, deliveries: usize) -> anyhow::Result<f64> {
-    let (channel, source) = table.readers(TOPIC).next().context("nobody reads the topic")?;
     let mut record = Record {
         topic: Arc::from(TOPIC),
         partition: 0,
@@ -73,6 +72,7 @@ fn micros(table: &Table, value: &str, deliveries: usize) -> anyhow::Result<f64> 
         timestamp_ms: 1_700_000_000_000,
         value: Some(value.to_owned().into()),
     };
+    let (channel, source) = table.readers(&record).next().context("nobody reads the topic")?;
     let (mut count, began) = (0, Instant::now());
     while began.elapsed() < LONG {
         for _ in 0..ROUND {

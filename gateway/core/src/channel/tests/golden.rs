@@ -72,6 +72,7 @@ fn table(name: &str) -> (ChannelConfig, Table) {
             bootstrap_servers: Vec::new(),
             group_id: String::new(),
             dead_letter_topic: String::new(),
+            ingress_topic: String::new(),
         },
         listeners: Vec::new(),
         channels: vec![config.clone()],
@@ -124,7 +125,7 @@ fn outcomes(name: &str) -> Vec<JsonValue> {
     records(name)
         .iter()
         .map(|record| {
-            let mut readers = table.readers(&record.topic);
+            let mut readers = table.readers(record);
             let (channel, source) = readers.next().expect("a source reads every topic of the records");
             assert!(readers.next().is_none(), "one source reads a topic");
             match channel.process(source, record, NOW) {
@@ -170,7 +171,7 @@ fn golden_folders() {
 fn cost_of_one_record() {
     let (_, table) = table("restaurant");
     let record = &records("restaurant")[1];
-    let (channel, source) = table.readers(&record.topic).next().unwrap();
+    let (channel, source) = table.readers(record).next().unwrap();
     let rounds = 5_000;
     let start = Instant::now();
     for _ in 0..rounds {

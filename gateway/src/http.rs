@@ -1,0 +1,323 @@
+//! http: what a listener answers beside Socket.IO: a channel's own endpoints, the built-in ones, and health.
+//!
+//! ```text
+//! declared   decode the path → which endpoint → who calls → check → publish (Kafka) → respond
+//! built in   /aldis/v1/<namespace>/<channel>/…  → who calls → spec.api.allow → publish, read, disconnect
+//! health     /health, /health/live, /health/ready, unless a channel has the path
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aldis_core::channel::Channel;
+use aldis_core::http::{Facts, Refused, Request as Call, Routed, decode_path, object};
+use aldis_core::identity::{Handshake, Identity, Refusal};
+use aldis_core::json::Json;
+use aldis_crds::channel::Method;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::adapter::Adapter;
+use crate::sockets::Shared;
+
+mod api;
+mod publish;
+
+pub use publish::{IdempotencyKey, PublishError, Publisher};
+
+/// Longest body of a request, in bytes. 100 kB, as what clients send at once.
+pub const MAX_BODY: usize = 100_000;
+/// Rooms and users that an answer lists. 1,000; beyond it the answer says how many there are in all.
+pub const MAX_LISTED: usize = 1_000;
+
+/// What the HTTP side of all listeners shares.
+pub struct Http<A> {
+    /// The channels, and their clients.
+    pub shared: Arc<Shared<A>>,
+    /// The way to Kafka.
+    pub publisher: Publisher,
+    /// When the gateway began.
+    pub started: Instant,
+    /// Whether clients should come.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// The HTTP side of one listener.
+struct Side<A> {
+    listener: String,
+    http: Arc<Http<A>>,
+}
+
+impl<A> Clone for Side<A> {
+    fn clone(&self) -> Self {
+        Self {
+            listener: self.listener.clone(),
+            http: Arc::clone(&self.http),
+        }
+    }
+}
+
+/// What a listener answers beside Socket.IO.
+pub fn router<A: Adapter>(listener: &str, http: Arc<Http<A>>) -> Router {
+    let side = Side {
+        listener: listener.to_owned(),
+        http,
+    };
+    api::routes().fallback(declared::<A>).with_state(side)
+}
+
+/// A request to a channel's own endpoint, or to health where no channel has that path.
+async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let table = side.http.shared.table.load_full();
+    let path = decode_path(parts.uri.path());
+    let routed = path.as_deref().map_or(Routed::Nowhere, |path| {
+        table.endpoint(&side.listener, parts.method.as_str(), path)
+    });
+    let (channel, index, params) = match routed {
+        Routed::To((channel, endpoint), params) => (table.channel(*channel), *endpoint, params),
+        Routed::OtherMethods(methods) => return not_allowed(&methods),
+        Routed::Nowhere => return side.health(&parts),
+    };
+    let endpoint = &channel.endpoints[index];
+    let answer = async {
+        let body = read_json(&parts.headers, body).await?;
+        let identity = side.http.identity(channel, &parts.headers)?;
+        let query = parts.uri.query().unwrap_or_default();
+        let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let call = Call {
+            params: &object(params.iter().map(|(name, value)| (*name, value.as_str()))),
+            query: &object(query.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
+            body: &body,
+            identity: identity.as_ref(),
+            now: side.http.shared.clock.now(),
+        };
+        endpoint.check(&call)?;
+        let published = match endpoint.publish(&call)? {
+            Some(event) => {
+                let key = idempotency_key(&parts.headers, channel, identity.as_ref())?;
+                Some(side.http.publish(channel, event, key).await?)
+            }
+            None => None,
+        };
+        let stats = if endpoint.needs_stats {
+            side.http.stats(channel)
+        } else {
+            Json::null()
+        };
+        let facts = Facts {
+            stats: &stats,
+            uptime: side.http.started.elapsed().as_secs() as i64,
+            published: published.as_deref(),
+        };
+        let (code, body) = endpoint.respond(&call, &facts)?;
+        Ok(json_response(
+            StatusCode::from_u16(code).unwrap_or(StatusCode::OK),
+            body,
+        ))
+    };
+    let response = answer.await.unwrap_or_else(|refused: Refused| refusal(&refused));
+    side.http.count(channel, &endpoint.path.text, &response);
+    response
+}
+
+impl<A: Adapter> Side<A> {
+    fn health(&self, parts: &Parts) -> Response {
+        if parts.method != http::Method::GET {
+            return refusal(&Refused::new(404, "not_found", "there is nothing here"));
+        }
+        let ready = *self.http.ready.borrow();
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        match parts.uri.path() {
+            "/health" | "/health/ready" => {
+                let state = if ready { "ok" } else { "stopping" };
+                json_response(status, json!({ "status": state }).to_string())
+            }
+            "/health/live" => json_response(StatusCode::OK, json!({ "status": "ok" }).to_string()),
+            _ => refusal(&Refused::new(
+                404,
+                "not_found",
+                "there is nothing here: clients connect at /socket.io/, channels declare endpoints in spec.http",
+            )),
+        }
+    }
+}
+
+impl<A: Adapter> Http<A> {
+    /// Who calls: `None` for who shows no token. A token that fails never counts as none.
+    fn identity(&self, channel: &Channel, headers: &HeaderMap) -> Result<Option<Identity>, Refused> {
+        let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+            return Ok(None);
+        };
+        let invalid = || {
+            Refused::new(
+                401,
+                "unauthorized",
+                "the token is not valid: send Authorization: Bearer <token>",
+            )
+        };
+        let text = authorization.to_str().map_err(|_| invalid())?;
+        let (scheme, token) = text.split_once(' ').ok_or_else(invalid)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(invalid());
+        }
+        let auth = Json::from_value(&json!({ "token": token.trim() }));
+        let handshake = Handshake {
+            query: &[],
+            auth: Some(&auth),
+        };
+        let identity = channel.methods.authenticate(&handshake, self.shared.clock.now());
+        identity.map(Some).map_err(|refused| {
+            self.shared.metrics.refused(&channel.name, refused.code());
+            match refused {
+                Refusal::NobodyMayConnect => {
+                    Refused::new(403, "forbidden", "this channel lets nobody in: see spec.authentication")
+                }
+                _ => invalid(),
+            }
+        })
+    }
+
+    async fn publish(
+        &self,
+        channel: &Channel,
+        event: aldis_core::http::Published,
+        key: Option<IdempotencyKey>,
+    ) -> Result<String, Refused> {
+        let now = self.shared.clock.now();
+        let published = self.publisher.publish(&channel.name, event, key, now).await;
+        published.map_err(|error| Refused::new(503, "unavailable", error.to_string()))
+    }
+
+    /// `{connections, uniqueUsers, users: [{user, connections}], rooms: [{name, members}]}`.
+    fn stats(&self, channel: &Channel) -> Json {
+        let presence = self.shared.hub.presence(&channel.name);
+        let mut rooms: Vec<_> = presence
+            .rooms
+            .iter()
+            .filter_map(|(room, members)| Some((channel.lobby.shown(room)?, members)))
+            .collect();
+        rooms.sort_unstable();
+        let rooms = rooms.iter().take(MAX_LISTED);
+        let users = presence.users.iter().take(MAX_LISTED);
+        Json::from_value(&json!({
+            "connections": presence.connections,
+            "uniqueUsers": presence.users.len(),
+            "users": users.map(|(user, connections)| json!({ "user": user, "connections": connections })).collect::<Vec<_>>(),
+            "roomCount": presence.rooms.len(),
+            "rooms": rooms.map(|(name, members)| json!({ "name": name, "members": members })).collect::<Vec<_>>(),
+        }))
+    }
+
+    fn count(&self, channel: &Channel, endpoint: &str, response: &Response) {
+        self.shared
+            .metrics
+            .http(&channel.name, endpoint, response.status().as_u16());
+    }
+}
+
+/// The key of the header `Idempotency-Key`, where it has one.
+fn idempotency_key(
+    headers: &HeaderMap,
+    channel: &Channel,
+    identity: Option<&Identity>,
+) -> Result<Option<IdempotencyKey>, Refused> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key
+        .to_str()
+        .ok()
+        .filter(|key| !key.is_empty() && key.len() <= publish::MAX_KEY);
+    let key = key.ok_or_else(|| {
+        let message = format!(
+            "Idempotency-Key is printable ASCII of 1 to {} characters",
+            publish::MAX_KEY
+        );
+        Refused::new(400, "invalid", message)
+    })?;
+    Ok(Some(IdempotencyKey {
+        channel: channel.name.clone(),
+        user: identity.and_then(|identity| identity.user.clone()).unwrap_or_default(),
+        key: key.to_owned(),
+    }))
+}
+
+/// The JSON body of a request; null where there is none. Only what says that it is JSON is read as JSON: so no web page can
+/// post here behind its reader's back.
+async fn read_json(headers: &HeaderMap, body: Body) -> Result<Json, Refused> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+        Refused::new(
+            413,
+            "too_large",
+            format!("the body is longer than {MAX_BODY} bytes, or broke off"),
+        )
+    })?;
+    if bytes.is_empty() {
+        return Ok(Json::null());
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Err(Refused::new(
+            415,
+            "not_json",
+            "send the body as Content-Type: application/json",
+        ));
+    }
+    Json::parse_bytes(&bytes).map_err(|error| Refused::new(400, "not_json", format!("the body is no JSON: {error}")))
+}
+
+fn json_response(status: StatusCode, body: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (status, headers, body).into_response()
+}
+
+fn refusal(refused: &Refused) -> Response {
+    let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = json_response(status, refused.json());
+    if status == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        // What is left of the body is not read: the connection is of no more use.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn not_allowed(methods: &[Method]) -> Response {
+    let methods: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+    let methods = methods.join(", ");
+    let mut response = refusal(&Refused::new(
+        405,
+        "method_not_allowed",
+        format!("this path takes {methods}"),
+    ));
+    if let Ok(allow) = HeaderValue::from_str(&methods) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}

@@ -1,0 +1,195 @@
+//! The built-in endpoints of each channel that says who may use them: `/aldis/v1/<namespace>/<channel>/…`.
+
+use std::sync::Arc;
+
+use aldis_core::channel::Channel;
+use aldis_core::http::{MAX_KEY, MAX_TYPE, Operation, Published, Refused, published_json};
+use aldis_core::identity::Identity;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use serde_json::json;
+
+use super::{Side, idempotency_key, json_response, read_json, refusal};
+use crate::adapter::Adapter;
+use crate::hub::Whom;
+
+const ROOT: &str = "/aldis/v1/{namespace}/{channel}";
+
+/// Where they are.
+pub(super) fn routes<A: Adapter>() -> Router<Side<A>> {
+    let at = |path: &str| format!("{ROOT}{path}");
+    Router::new()
+        .route(&at("/events"), post(publish::<A>))
+        .route(&at("/rooms"), get(rooms::<A>))
+        .route(&at("/rooms/{room}"), get(room::<A>))
+        .route(&at("/rooms/{room}/connections"), delete(disconnect_room::<A>))
+        .route(&at("/users/{user}/connections"), delete(disconnect_user::<A>))
+        .route(&at("/stats"), get(stats::<A>))
+}
+
+type Place = Path<(String, String)>;
+type PlaceOf = Path<(String, String, String)>;
+
+/// A caller who may.
+struct Caller {
+    channel: Arc<Channel>,
+    identity: Option<Identity>,
+}
+
+impl<A: Adapter> Side<A> {
+    /// The channel, if it is on this listener and lets the caller.
+    fn caller(
+        &self,
+        namespace: &str,
+        channel: &str,
+        headers: &HeaderMap,
+        operation: Operation,
+    ) -> Result<Caller, Refused> {
+        let unknown = || {
+            let message = format!("there is no channel {namespace}/{channel} here, or it has no spec.api");
+            Refused::new(404, "not_found", message)
+        };
+        let table = self.http.shared.table.load();
+        let channel = table.named(namespace, channel).ok_or_else(unknown)?;
+        let mut attachments = channel.attachments.iter();
+        if !channel.api.is_there() || !attachments.any(|at| at.listener == self.listener) {
+            return Err(unknown());
+        }
+        let identity = self.http.identity(channel, headers)?;
+        channel.api.check(identity.as_ref(), operation)?;
+        Ok(Caller {
+            channel: Arc::clone(channel),
+            identity,
+        })
+    }
+
+    fn answer(
+        &self,
+        operation: &'static str,
+        namespace: &str,
+        channel: &str,
+        answer: Result<Response, Refused>,
+    ) -> Response {
+        let response = answer.unwrap_or_else(|refused| refusal(&refused));
+        if let Some(channel) = self.http.shared.table.load().named(namespace, channel) {
+            self.http.count(channel, operation, &response);
+        }
+        response
+    }
+
+    fn read(&self, Path((namespace, channel)): Place, headers: &HeaderMap, what: &'static str) -> Response {
+        let answer = self
+            .caller(&namespace, &channel, headers, Operation::Read)
+            .map(|caller| {
+                let stats = self.http.stats(&caller.channel);
+                let rooms = || {
+                    format!(
+                        "{{\"rooms\":{},\"count\":{}}}",
+                        text(&stats, "rooms"),
+                        text(&stats, "roomCount")
+                    )
+                };
+                json_response(
+                    StatusCode::OK,
+                    if what == "rooms" {
+                        rooms()
+                    } else {
+                        stats.text().to_owned()
+                    },
+                )
+            });
+        self.answer(what, &namespace, &channel, answer)
+    }
+}
+
+fn text<'j>(json: &'j aldis_core::json::Json, field: &str) -> &'j str {
+    json.get(field).map_or("null", |value| value.text())
+}
+
+async fn publish<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap, body: Body) -> Response {
+    let Path((namespace, channel)) = place;
+    let answer = async {
+        let caller = side.caller(&namespace, &channel, &headers, Operation::Publish)?;
+        let body = read_json(&headers, body).await?;
+        let field = |name: &str, max: usize| {
+            let value = body.get(name).filter(|value| !value.is_null());
+            let value = value.map(|value| value.as_str().filter(|text| !text.is_empty() && text.len() <= max));
+            value
+                .map(|text| text.map(|text| text.into_owned()).ok_or_else(|| invalid(name, max)))
+                .transpose()
+        };
+        let type_ = field("type", MAX_TYPE)?.ok_or_else(|| invalid("type", MAX_TYPE))?;
+        let event = Published {
+            type_,
+            key: field("key", MAX_KEY)?,
+            data: text(&body, "data").to_owned(),
+        };
+        let key = idempotency_key(&headers, &caller.channel, caller.identity.as_ref())?;
+        let id = side.http.publish(&caller.channel, event, key).await?;
+        Ok(json_response(StatusCode::ACCEPTED, published_json(&id)))
+    };
+    let answer = answer.await;
+    side.answer("publish", &namespace, &channel, answer)
+}
+
+fn invalid(name: &str, max: usize) -> Refused {
+    Refused {
+        field: Some(name.to_owned()),
+        ..Refused::new(400, "invalid", format!("{name} is a text of 1 to {max} bytes"))
+    }
+}
+
+async fn rooms<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap) -> Response {
+    side.read(place, &headers, "rooms")
+}
+
+async fn stats<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap) -> Response {
+    side.read(place, &headers, "stats")
+}
+
+async fn room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
+    let Path((namespace, channel, room)) = place;
+    let answer = side
+        .caller(&namespace, &channel, &headers, Operation::Read)
+        .map(|caller| {
+            let presence = side.http.shared.hub.presence(&caller.channel.name);
+            let shown = |known: &_| caller.channel.lobby.shown(known).is_some_and(|name| name == room);
+            let members: usize = presence
+                .rooms
+                .iter()
+                .filter(|(known, _)| shown(known))
+                .map(|(_, members)| members)
+                .sum();
+            json_response(StatusCode::OK, json!({ "name": room, "members": members }).to_string())
+        });
+    side.answer("room", &namespace, &channel, answer)
+}
+
+async fn disconnect_room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
+    let Path((namespace, channel, room)) = place;
+    let answer = side
+        .caller(&namespace, &channel, &headers, Operation::Disconnect)
+        .map(|caller| {
+            let (hub, name) = (&side.http.shared.hub, &caller.channel.name);
+            let rooms = hub.presence(name).rooms.into_iter();
+            let shown = rooms.filter(|(known, _)| caller.channel.lobby.shown(known).is_some_and(|name| name == room));
+            disconnected(shown.map(|(known, _)| hub.dismiss(name, Whom::Room(&known))).sum())
+        });
+    side.answer("disconnect_room", &namespace, &channel, answer)
+}
+
+async fn disconnect_user<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
+    let Path((namespace, channel, user)) = place;
+    let answer = side
+        .caller(&namespace, &channel, &headers, Operation::Disconnect)
+        .map(|caller| disconnected(side.http.shared.hub.dismiss(&caller.channel.name, Whom::User(&user))));
+    side.answer("disconnect_user", &namespace, &channel, answer)
+}
+
+fn disconnected(count: usize) -> Response {
+    json_response(StatusCode::OK, json!({ "disconnected": count }).to_string())
+}
