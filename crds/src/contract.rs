@@ -45,6 +45,7 @@ pub struct KafkaConfig {
     /// For records whose channel names no dead letter topic.
     pub dead_letter_topic: String,
     /// For events that come over HTTP.
+    #[serde(default = "crate::gateway::default_ingress_topic")]
     pub ingress_topic: String,
 }
 
