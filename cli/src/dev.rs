@@ -6,14 +6,16 @@
 //! ```
 //! Saving a file puts the new configuration in force; one with problems is shown and the last good one stays.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aldis_crds::contract::{GatewayConfig, Keys};
-use aldis_gateway::app::{Gateway, Settings};
+use aldis_gateway::app::{Drain, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
+use aldis_gateway::listeners::Ports;
 use aldis_gateway::logs::{self, Format};
 use aldis_operator::{Validated, translate};
 use rdkafka::error::KafkaError;
@@ -84,6 +86,8 @@ pub enum DevError {
     Broker(#[from] KafkaError),
     #[error("the gateway does not start")]
     Start(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("listener {0} can not be served: {1}")]
+    Listener(String, String),
     #[error("cannot wait for Ctrl-C")]
     Signal(#[source] io::Error),
 }
@@ -92,7 +96,7 @@ impl Explain for DevError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Problems => Some("mend what is listed above; `aldis validate` checks again".to_owned()),
-            Self::Start(_) => {
+            Self::Start(_) | Self::Listener(..) => {
                 Some("is another program on that port? --any-port and --admin-port 0 take others".to_owned())
             }
             _ => None,
@@ -125,11 +129,15 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         .or_else(|| broker.as_ref().map(Broker::address))
         .unwrap_or_default();
     plan.prepare(&args, &kafka, broker.as_mut())?;
-    let (gateway, bad) = Gateway::start(Settings {
+    let gateway = Gateway::start(Settings {
         config: plan.config.clone(),
         keys: plan.keys.clone(),
-        bind: args.bind,
+        ports: Ports {
+            bind: args.bind,
+            instead: HashMap::new(),
+        },
         admin: SocketAddr::new(args.bind, args.admin_port),
+        admin_token: None,
         start_at: if broker.is_some() {
             StartAt::Earliest
         } else {
@@ -138,7 +146,13 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
     })
     .await
     .map_err(|error| DevError::Start(error.into()))?;
-    debug_assert!(bad.is_empty(), "validate has compiled every channel: {bad:?}");
+    let in_force = gateway.status().in_force();
+    debug_assert!(in_force.bad_channels.is_empty(), "validate has compiled every channel");
+    if let Some((listener, _)) = in_force.bad_listeners.first() {
+        let problem = in_force.bad_listeners.iter().map(|(_, problem)| problem.to_string());
+        let problem = problem.collect::<Vec<_>>().join("; ");
+        return Err(DevError::Listener(listener.clone(), problem));
+    }
     wait_for_consumer(&gateway, &plan.config).await;
     print!(
         "{}",
@@ -166,12 +180,12 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
                 let now = fingerprint(&args.dir);
                 if now != seen {
                     seen = now;
-                    reload(&args, &kafka, broker.as_mut(), &gateway);
+                    reload(&args, &kafka, broker.as_mut(), &gateway).await;
                 }
             }
         }
     }
-    gateway.stop().await;
+    gateway.stop(Drain::AT_ONCE).await;
     Ok(())
 }
 
@@ -193,7 +207,7 @@ fn plan(args: &DevArgs) -> Result<Plan, DevError> {
     Ok(Plan { declared, config, keys })
 }
 
-fn choose<'v>(gateways: &'v [Validated], wanted: Option<&str>) -> Result<&'v Validated, DevError> {
+pub(crate) fn choose<'v>(gateways: &'v [Validated], wanted: Option<&str>) -> Result<&'v Validated, DevError> {
     let names = || {
         gateways
             .iter()
@@ -248,20 +262,27 @@ fn topics(config: &GatewayConfig) -> Vec<String> {
         .collect()
 }
 
-fn reload(args: &DevArgs, kafka: &str, broker: Option<&mut Broker>, gateway: &Gateway) {
+async fn reload(args: &DevArgs, kafka: &str, broker: Option<&mut Broker>, gateway: &Gateway) {
     let reloaded = plan(args).and_then(|mut plan| {
         plan.prepare(args, kafka, broker)?;
         Ok(plan)
     });
     match reloaded {
         Ok(plan) => {
-            let reloaded = gateway.reload(&plan.config, &plan.keys);
+            gateway.reload(&plan.config, &plan.keys).await;
             println!("# reloaded; channels in force: {}", plan.config.channels.len());
-            for field in reloaded.needs_restart {
+            let in_force = gateway.status().in_force();
+            for (listener, problem) in &in_force.bad_listeners {
+                println!("# listener {listener} stays as it was: {problem}");
+            }
+            for field in &in_force.needs_restart {
                 println!("# {field} of the gateway has changed: start `aldis dev` again to put that in force");
             }
         }
-        Err(error) => eprintln!("# not reloaded, the last good configuration stays in force: {error}"),
+        Err(error) => {
+            eprintln!("# not reloaded, the last good configuration stays in force: {error}");
+            gateway.reject(error.to_string());
+        }
     }
 }
 

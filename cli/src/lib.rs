@@ -5,6 +5,7 @@ pub mod args;
 pub mod report;
 
 pub mod dev;
+pub mod translate;
 pub mod validate;
 
 pub mod publish;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use aldis_cli::args::{Cli, Command};
 use aldis_cli::report::Failure;
-use aldis_cli::{dev, publish, tail, token, validate};
+use aldis_cli::{dev, publish, tail, token, translate, validate};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn run(command: Command) -> Result<(), Failure> {
         match command {
             Command::Dev(args) => dev::run(args).await?,
             Command::Validate(args) => validate::run(args)?,
+            Command::Translate(args) => translate::run(args)?,
             Command::Publish(args) => publish::run(args).await?,
             Command::Tail(args) => tail::run(args).await?,
             Command::Token(args) => token::run(args)?,

@@ -1,19 +1,18 @@
 //! app: the gateway, put together: configuration in, listeners and consumer running, until it is stopped.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aldis_core::channel::Channel;
-use aldis_core::table::{BadChannel, Table};
-use aldis_crds::contract::{Attachment, GatewayConfig, Keys};
-use aldis_crds::names::ChannelName;
+use aldis_core::table::Table;
+use aldis_crds::contract::files::key_files;
+use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
-use socketioxide::SocketIo;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::memory::{MemoryAdapter, new_epoch};
@@ -22,17 +21,18 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
 use crate::dead_letter::DeadLetters;
-use crate::http::{self, Http, Publisher};
+use crate::http::{Http, Publisher};
 use crate::hub::Hub;
-use crate::listener::transports::Transports;
-use crate::listener::{Beside, Bound, Listener};
+use crate::listener::close::Pace;
+use crate::listeners::{Listeners, Ports};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
-use crate::sockets::{self, Namespace, Shared as SharedOver};
+use crate::sockets::{self, Shared as SharedOver};
+use crate::status::{self, InForce, Phase, Rejected, Status};
 
-/// How long clients may take for their last bytes at a stop. 5 s, well within a pod's grace period.
-pub const CLOSE_BUDGET: Duration = Duration::from_secs(5);
+/// How long the consumer may take to commit and leave its group at a stop. 5 s: Kafka may be away.
+pub const LEAVE_BUDGET: Duration = Duration::from_secs(5);
 
 /// The adapter of this gateway.
 type Memory = MemoryAdapter<Hub<Arc<Metrics>>>;
@@ -41,6 +41,8 @@ type Shared = SharedOver<Memory>;
 /// How often it is looked what is too old, and which clients are to hear where their channel stands. 500 ms: half of the
 /// shortest time for which a channel can keep anything.
 const SWEEP: Duration = Duration::from_millis(500);
+/// How often a listener that could not be opened is tried again. 5 s.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What a gateway needs to run.
 pub struct Settings {
@@ -48,85 +50,84 @@ pub struct Settings {
     pub config: GatewayConfig,
     /// Its keys.
     pub keys: Keys,
-    /// Address on which listeners listen.
-    pub bind: IpAddr,
-    /// Where health and metrics are.
+    /// Where listeners listen.
+    pub ports: Ports,
+    /// Where health, metrics and the configuration in force are.
     pub admin: SocketAddr,
+    /// The file with the token for the last of these.
+    pub admin_token: Option<PathBuf>,
     /// Where a new consumer group starts.
     pub start_at: StartAt,
 }
 
-/// What became of a configuration that was to be put in force.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// Channels that can not be served.
-    pub bad: Vec<BadChannel>,
-    /// Fields of the gateway that have changed and are not in force.
-    pub needs_restart: Vec<&'static str>,
+/// How a gateway stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// How long it is not ready and still takes clients: until those who send them have heard of it.
+    pub grace: Duration,
+    /// How clients are closed after that.
+    pub pace: Pace,
+}
+
+impl Drain {
+    /// At once: nobody else serves its clients.
+    pub const AT_ONCE: Self = Self {
+        grace: Duration::ZERO,
+        pace: Pace::AT_ONCE,
+    };
+
+    /// How long it takes at most.
+    pub fn longest(&self) -> Duration {
+        self.grace + LEAVE_BUDGET + self.pace.spread + self.pace.budget
+    }
 }
 
 /// A running gateway.
 pub struct Gateway {
-    /// As it was at start.
-    started: GatewayConfig,
+    /// As it was at start; it needs a restart to change.
+    kafka: KafkaConfig,
     shared: Arc<Shared>,
-    listeners: HashMap<String, OpenListener>,
+    listeners: Arc<Listeners<Memory>>,
+    status: Arc<Status>,
+    /// What was last asked for. Whoever holds this changes what is in force.
+    wanted: Arc<Mutex<(GatewayConfig, Keys)>>,
     topics: watch::Sender<BTreeSet<String>>,
-    ready: watch::Sender<bool>,
     consumer: ConsumerHandle,
     admin: SocketAddr,
-    stop_listening: CancellationToken,
     stop_consuming: CancellationToken,
     stop_admin: CancellationToken,
 }
 
-/// A listener, and which channel each of its namespaces was opened for.
-struct OpenListener {
-    listener: Listener,
-    namespaces: Mutex<HashMap<String, ChannelName>>,
-}
-
 impl Gateway {
-    /// Starts everything. Kafka need not be there.
+    /// Starts everything. Kafka need not be there, and a listener that can not be served keeps no other from being so:
+    /// [`Status`] tells.
     ///
     /// # Errors
-    /// Where a port can not be had, or settings are refused.
-    pub async fn start(settings: Settings) -> anyhow::Result<(Self, Vec<BadChannel>)> {
+    /// Where the admin port can not be had, or settings are refused.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let Settings {
             config,
             keys,
-            bind,
+            ports,
             admin,
+            admin_token,
             start_at,
         } = settings;
+        // One for the whole process, so that no library has to guess; whoever was first is as good.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let metrics = Arc::new(Metrics::new());
+        let status = Arc::new(Status::default());
         let epoch = new_epoch();
         let hub = Arc::new(Hub::new(Arc::clone(&epoch), Arc::clone(&metrics)));
-        let (table, bad) = Table::compile(&config, &keys);
-        metrics.configured(table.channels().len(), bad.len());
-        let (topics, topics_receiver) = watch::channel(table.topics());
         let clock = Clock::default();
         let shared = Arc::new(Shared {
-            table: ArcSwap::from_pointee(table),
+            table: ArcSwap::from_pointee(Table::default()),
             adapter: MemoryAdapter::new(epoch, Arc::clone(&hub), clock),
             hub,
             sessions: Sessions::default(),
             metrics: Arc::clone(&metrics),
             clock,
         });
-
-        let stop_listening = CancellationToken::new();
-        let (ready, ready_receiver) = watch::channel(true);
-        let publisher = Publisher::new(&config.kafka.bootstrap_servers, &config.kafka.ingress_topic)
-            .context("the producer of what comes over HTTP can not be made")?;
-        let http = Arc::new(Http {
-            shared: Arc::clone(&shared),
-            publisher,
-            started: Instant::now(),
-            ready: ready_receiver.clone(),
-        });
-        let listeners = open_listeners(&config, bind, &http, &stop_listening).await?;
-
         let dead_letters =
             DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
         let pipeline = Pipeline::new(
@@ -134,6 +135,15 @@ impl Gateway {
             dead_letters,
             config.kafka.dead_letter_topic.clone(),
         );
+        let publisher = Publisher::new(&config.kafka.bootstrap_servers, &config.kafka.ingress_topic)
+            .context("the producer of what comes over HTTP can not be made")?;
+        let http = Http {
+            shared: Arc::clone(&shared),
+            publisher,
+            started: Instant::now(),
+            status: Arc::clone(&status),
+        };
+        let (topics, topics_receiver) = watch::channel(BTreeSet::new());
         let stop_consuming = CancellationToken::new();
         let consumer_settings = ConsumerSettings {
             bootstrap_servers: config.kafka.bootstrap_servers.clone(),
@@ -148,54 +158,53 @@ impl Gateway {
             observe,
             stop_consuming.clone(),
         )?;
-
-        tokio::spawn(sweep(Arc::clone(&shared), stop_consuming.clone()));
-
         let stop_admin = CancellationToken::new();
         let judged = Admin {
             metrics,
-            ready: ready_receiver,
+            status: Arc::clone(&status),
             consumer: consumer.state(),
+            token_file: admin_token,
         };
         let admin = admin::serve(admin, judged, stop_admin.clone())
             .await
             .with_context(|| format!("the admin port {admin} can not be had"))?;
         let gateway = Self {
-            started: config,
+            kafka: config.kafka.clone(),
+            listeners: Arc::new(Listeners::new(ports, http)),
             shared,
-            listeners,
+            status,
+            wanted: Arc::new(Mutex::new((config.clone(), keys.clone()))),
             topics,
-            ready,
             consumer,
             admin,
-            stop_listening,
             stop_consuming,
             stop_admin,
         };
-        Ok((gateway, bad))
+        gateway.reload(&config, &keys).await;
+        gateway.status.enter(Phase::Serving);
+        tokio::spawn(gateway.upkeep());
+        Ok(gateway)
     }
 
-    /// Swaps the configuration whole. Clients of channels that are still there stay connected. Listeners and Kafka stay as
-    /// they are: gives what differs there and needs a restart, and the channels that can not be served.
-    pub fn reload(&self, config: &GatewayConfig, keys: &Keys) -> Reloaded {
-        let (table, bad) = Table::compile(config, keys);
-        self.shared.metrics.configured(table.channels().len(), bad.len());
+    /// Swaps the configuration whole. Clients of channels and listeners that are still there stay connected. A channel or a
+    /// listener that can not be served as it is now stays as it was. What became of it is in [`Gateway::status`].
+    pub async fn reload(&self, config: &GatewayConfig, keys: &Keys) {
+        let mut wanted = self.wanted.lock().await;
+        let (mut table, bad_channels) = Table::compile(config, keys);
+        self.shared
+            .metrics
+            .configured(table.channels().len(), bad_channels.len());
+        let before = self.shared.table.load_full();
+        table.keep(&before, &bad_channels);
         let stays = |gone: &Channel| {
             let same = |channel: &Arc<Channel>| channel.name == gone.name && channel.uid == gone.uid;
             table.channels().iter().any(same)
         };
-        let before = self.shared.table.load_full();
-        let gone: Vec<_> = before
-            .channels()
-            .iter()
-            .filter(|channel| !stays(channel))
-            .cloned()
-            .collect();
+        let before = before.channels().iter();
+        let gone: Vec<_> = before.filter(|channel| !stays(channel)).cloned().collect();
         let topics = table.topics();
         self.shared.table.store(Arc::new(table));
-        for (name, open) in &self.listeners {
-            open.follow(name, &self.shared);
-        }
+        let bad_listeners = self.listeners.follow(&config.listeners, keys).await;
         self.topics.send_if_modified(|current| {
             let changed = *current != topics;
             *current = topics;
@@ -213,15 +222,68 @@ impl Gateway {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move { shared.adapter.forget(ChannelRef::of(&channel)).await });
         }
-        let mut needs_restart = Vec::new();
-        needs_restart.extend((config.listeners != self.started.listeners).then_some("spec.listeners"));
-        needs_restart.extend((config.kafka != self.started.kafka).then_some("spec.kafka"));
-        Reloaded { bad, needs_restart }
+        let in_force = InForce {
+            config: Some(config.clone()),
+            keys: key_files(keys).into_iter().map(|(name, _)| name).collect(),
+            hash: status::hash(config),
+            since: self.shared.clock.now().0,
+            bad_channels,
+            bad_listeners,
+            needs_restart: (config.kafka != self.kafka)
+                .then_some("spec.kafka")
+                .into_iter()
+                .collect(),
+        };
+        log_problems(&in_force);
+        self.status.put_in_force(in_force);
+        *wanted = (config.clone(), keys.clone());
+    }
+
+    /// A newer configuration can not be used: the one in force stays, and health says so.
+    pub fn reject(&self, reason: String) {
+        tracing::error!(
+            reason,
+            "the configuration can not be used; the last good one stays in force"
+        );
+        self.shared.metrics.rejected();
+        let since = self.shared.clock.now().0;
+        self.status.reject(Rejected { reason, since });
+    }
+
+    /// What is in force, and what is wrong.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What has to be done now and then: until the consumer stops.
+    fn upkeep(&self) -> impl Future<Output = ()> + use<> {
+        let (shared, listeners, status) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.listeners),
+            Arc::clone(&self.status),
+        );
+        let (wanted, stop) = (Arc::clone(&self.wanted), self.stop_consuming.clone());
+        async move {
+            let (mut every, mut retry) = (tokio::time::interval(SWEEP), tokio::time::interval(RETRY));
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = every.tick() => sweep(&shared).await,
+                    _ = retry.tick() => {
+                        let wanted = wanted.lock().await;
+                        if !status.in_force().bad_listeners.is_empty() {
+                            let bad = listeners.follow(&wanted.0.listeners, &wanted.1).await;
+                            status.set_bad_listeners(bad);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// Where a listener listens.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
-        self.listeners.get(listener).map(|open| open.listener.address)
+        self.listeners.address(listener)
     }
 
     /// Where health and metrics are.
@@ -239,112 +301,52 @@ impl Gateway {
         self.consumer.state()
     }
 
-    /// Stops in order: not ready, no new clients, no more records (what was taken is committed), clients closed.
-    pub async fn stop(self) {
-        self.ready.send_replace(false);
-        self.stop_listening.cancel();
+    /// Stops in order: not ready, no more records (what was taken is committed), clients closed one by one. It takes
+    /// [`Drain::longest`] at most.
+    pub async fn stop(self, drain: Drain) {
+        self.status.enter(Phase::Draining);
+        tokio::time::sleep(drain.grace).await;
         self.stop_consuming.cancel();
-        self.consumer.join().await;
-        join_all(self.listeners.values().map(|open| open.listener.close(CLOSE_BUDGET))).await;
+        if tokio::time::timeout(LEAVE_BUDGET, self.consumer.join()).await.is_err() {
+            tracing::warn!("the consumer has not left its group in time; Kafka will find out by itself");
+        }
+        // A reload that is under way ends first, and none begins any more.
+        let _wanted = self.wanted.lock().await;
+        self.listeners.close(drain.pace).await;
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
     }
 }
 
+/// Each problem once, when it comes up.
+fn log_problems(in_force: &InForce) {
+    for bad in &in_force.bad_channels {
+        let problem = bad
+            .problems
+            .first()
+            .map(|problem| format!("{}: {}", problem.field, problem.message));
+        let problem = problem.unwrap_or_default();
+        tracing::error!(channel = %bad.channel, problem, "a channel can not be served as it is configured");
+    }
+    for (listener, problem) in &in_force.bad_listeners {
+        tracing::error!(listener, %problem, "a listener can not be served as it is configured");
+    }
+    for field in &in_force.needs_restart {
+        tracing::warn!(field, "a change is not in force: it needs a restart");
+    }
+    let channels = in_force.config.as_ref().map_or(0, |config| config.channels.len());
+    tracing::info!(hash = in_force.hash, channels, "configuration in force");
+}
+
 /// Drops what channels no longer keep, also where nothing new comes, and tells silent clients where their channel stands.
-async fn sweep(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(SWEEP);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = every.tick() => {}
-        }
-        let table = shared.table.load_full();
-        for channel in table.channels() {
-            shared.adapter.drop_old(ChannelRef::of(channel)).await;
-            let now = shared.clock.now();
-            shared.sessions.drop_old(&channel.name, channel.history_ttl_ms, now);
-            if channel.history_size > 0 {
-                shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
-            }
-        }
-    }
-}
-
-async fn open_listeners(
-    config: &GatewayConfig,
-    bind: IpAddr,
-    http: &Arc<Http<Memory>>,
-    stop: &CancellationToken,
-) -> anyhow::Result<HashMap<String, OpenListener>> {
-    let mut listeners = HashMap::new();
-    for spec in &config.listeners {
-        let address = SocketAddr::new(bind, spec.port);
-        let cannot = || format!("listener {:?} can not listen on {address}", spec.name);
-        let bound = Bound::bind(address).await.with_context(cannot)?;
-        let mut namespaces = HashMap::new();
-        let beside = Beside::new(http::router(&spec.name, Arc::clone(http)));
-        let listener = bound.serve(stop.clone(), beside, |io, transports| {
-            follow(io, transports, &mut namespaces, &spec.name, &http.shared);
-        });
-        let listener = listener.with_context(cannot)?;
-        tracing::info!(listener = spec.name, address = %listener.address, "listening");
-        listeners.insert(
-            spec.name.clone(),
-            OpenListener {
-                listener,
-                namespaces: Mutex::new(namespaces),
-            },
-        );
-    }
-    Ok(listeners)
-}
-
-impl OpenListener {
-    fn follow(&self, name: &str, shared: &Arc<Shared>) {
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        follow(
-            &self.listener.io,
-            &self.listener.transports,
-            &mut namespaces,
-            name,
-            shared,
-        );
-    }
-}
-
-/// Opens and closes namespaces of a listener so that they are those of the table in force.
-fn follow(
-    io: &SocketIo,
-    transports: &Arc<Transports>,
-    open: &mut HashMap<String, ChannelName>,
-    listener: &str,
-    shared: &Arc<Shared>,
-) {
-    let table = shared.table.load();
-    let attachment = |path: &str| Attachment {
-        listener: listener.to_owned(),
-        path: path.to_owned(),
-    };
-    open.retain(|path, channel| {
-        let stays = table.at(&attachment(path)).is_some_and(|now| now.name == *channel);
-        if !stays {
-            tracing::info!(listener, path, channel = %channel, "namespace closed");
-            sockets::close_namespace(io, path, transports);
-        }
-        stays
-    });
-    for attachment in table.attachments().filter(|attachment| attachment.listener == listener) {
-        let Some(channel) = table.at(attachment) else { continue };
-        if open.insert(attachment.path.clone(), channel.name.clone()).is_none() {
-            tracing::info!(listener, path = attachment.path, channel = %channel.name, "namespace opened");
-            let namespace = Namespace::new(
-                attachment.clone(),
-                channel.name.clone(),
-                Arc::clone(shared),
-                Arc::clone(transports),
-            );
-            io.ns(attachment.path.clone(), namespace);
+async fn sweep(shared: &Shared) {
+    let table = shared.table.load_full();
+    for channel in table.channels() {
+        shared.adapter.drop_old(ChannelRef::of(channel)).await;
+        let now = shared.clock.now();
+        shared.sessions.drop_old(&channel.name, channel.history_ttl_ms, now);
+        if channel.history_size > 0 {
+            shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
         }
     }
 }

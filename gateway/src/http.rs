@@ -21,10 +21,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::adapter::Adapter;
 use crate::sockets::Shared;
+use crate::status::Status;
 
 mod api;
 mod publish;
@@ -45,7 +45,7 @@ pub struct Http<A> {
     /// When the gateway began.
     pub started: Instant,
     /// Whether clients should come.
-    pub ready: watch::Receiver<bool>,
+    pub status: Arc<Status>,
 }
 
 /// The HTTP side of one listener.
@@ -132,7 +132,7 @@ impl<A: Adapter> Side<A> {
         if parts.method != http::Method::GET {
             return refusal(&Refused::new(404, "not_found", "there is nothing here"));
         }
-        let ready = *self.http.ready.borrow();
+        let ready = self.http.status.is_ready();
         let status = if ready {
             StatusCode::OK
         } else {

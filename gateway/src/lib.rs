@@ -6,7 +6,8 @@
 //! consume → decode → route → adapter → hub → client          pipeline.rs
 //!           └ aldis-core ┘
 //! listener → sockets → hub                                   a client connects, joins and leaves
-//! app                                                        puts it all together; admin, metrics, clock serve it
+//! directory → app → listeners                                a configuration comes in force, while clients stay
+//! app                                                        puts it all together; admin, status, metrics, clock serve it
 //! ```
 
 pub mod consume;
@@ -21,6 +22,7 @@ pub mod adapter;
 pub mod hub;
 
 pub mod listener;
+pub mod listeners;
 
 pub mod sockets;
 
@@ -32,6 +34,8 @@ pub mod connection;
 pub mod wire;
 
 pub mod app;
+pub mod directory;
+pub mod status;
 
 pub mod admin;
 pub mod clock;

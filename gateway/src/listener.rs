@@ -1,51 +1,62 @@
 //! listener: one Socket.IO server on a TCP port, by socketioxide behind hyper.
 //!
+//! ```text
+//! accept     TCP → TLS, where the listener has it → HTTP/1.1
+//! respond    each request: host → origin → HTTP beside Socket.IO, or transport → session → size → upgrade, or socketioxide
+//! close      no new sessions → the others are closed one by one → what is left is cut off
+//! ```
 //! The accept loop is ours, so that a connection can be ended from outside ([`crate::connection`]), and so that an
-//! Engine.IO session that was closed is refused by polling too ([`transports`]).
+//! Engine.IO session that was closed is refused by polling too ([`transports`]). What is asked of a request ([`policy`]) is
+//! swapped while clients stay; what Engine.IO itself is built with needs a new server on the same port.
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
-use hyper::body::{Body, Incoming};
+use aldis_crds::gateway::{EngineSettings, Transport};
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socketioxide::SocketIo;
+use socketioxide::{SocketIo, SocketIoBuilder, TransportType};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Stream};
-use crate::wire::Wire;
+use crate::metrics::Metrics;
 
 mod beside;
+pub mod close;
+pub mod policy;
 pub mod polling;
+pub mod refusal;
+pub mod tls;
 pub mod transports;
+
+mod engine;
+mod respond;
 mod upgrade;
 
 pub use beside::Beside;
-use polling::Reply;
+use engine::Engine;
+use policy::Policy;
+use refusal::Refusal;
 use transports::Transports;
 
-/// How often a client is pinged. Socket.IO's default.
-pub const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// How long its answer may take. Socket.IO's default.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long data may stay unacknowledged by the peer's TCP. As [`PING_INTERVAL`]; without it a stalled peer is never noticed
-/// while a write to it is stuck.
+/// How long data may stay unacknowledged by the peer's TCP. As Engine.IO's heartbeat; without it a stalled peer is never
+/// noticed while a write to it is stuck.
 pub const TCP_STALL: Duration = Duration::from_secs(25);
+/// How long a client may take for a TLS handshake. 10 s.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that TLS may hold for a client that does not take them. 16 KiB, a record: what waits, waits on the wire, where it is
+/// counted.
+const TLS_BUFFER: usize = 16 * 1024;
 /// How long a client may take for the headers of a request. 10 s.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest message from a client, in bytes. 100 kB: joins are short, and replies to what is longer would pile up.
-pub const MAX_PAYLOAD: usize = 100_000;
 /// What engineioxide is told is the longest payload, in bytes: a number that JavaScript still reads exactly.
 const UNCUT: u64 = 1 << 52;
 /// Packets that may wait for one client. A client with a full queue is closed. 4,096: a few seconds of a busy room.
@@ -53,141 +64,170 @@ pub const QUEUE_PACKETS: usize = 4_096;
 /// How much is read from a WebSocket at once, in bytes. 1 KiB: client events are short, and it is kept per client.
 pub const READ_BUFFER: usize = 1_024;
 
-/// A Socket.IO server.
+/// A Socket.IO server on a port. Where what Engine.IO is built with changes, another follows it there.
 pub struct Listener {
-    /// Where it listens.
-    pub address: SocketAddr,
     /// Its namespaces.
     pub io: SocketIo,
     /// Its transports.
     pub transports: Arc<Transports>,
+    engine_io: Arc<dyn Engine>,
+    engine: EngineSettings,
+    policy: Arc<ArcSwap<Policy>>,
+    /// The accept loop, and what ends it.
+    accepting: TaskTracker,
+    stop_accepting: CancellationToken,
+    /// Ends connections after the request that they are at.
+    stop: CancellationToken,
     tasks: TaskTracker,
     /// All of them, to end at once.
     connections: Connection,
 }
 
 /// A port that is taken and not yet served: clients that connect wait.
-pub struct Bound {
+pub struct Port {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What was asked for; port 0 is any.
+    pub wanted: SocketAddr,
     socket: TcpListener,
 }
 
-impl Bound {
+impl Port {
     /// Takes `address`.
     ///
     /// # Errors
     /// Where the port can not be had.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub async fn bind(wanted: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(wanted).await?;
         Ok(Self {
-            socket: TcpListener::bind(address).await?,
-        })
-    }
-
-    /// Serves from now on until `stop`, with `beside` for what is not Socket.IO, and the namespaces that `open` opens before the first client is let in.
-    ///
-    /// # Errors
-    /// Where the system does not tell the address.
-    pub fn serve(
-        self,
-        stop: CancellationToken,
-        beside: Beside,
-        open: impl FnOnce(&SocketIo, &Arc<Transports>),
-    ) -> io::Result<Listener> {
-        let address = self.socket.local_addr()?;
-        let (service, io) = SocketIo::builder()
-            .ping_interval(PING_INTERVAL)
-            .ping_timeout(PING_TIMEOUT)
-            // A reply to a poll that is cut leaves a packet behind which is lost when the client upgrades: replies are
-            // bounded by the queue alone, and what clients send is bounded in `respond`.
-            .max_payload(UNCUT)
-            .ws_max_message_size(MAX_PAYLOAD)
-            .ws_max_frame_size(MAX_PAYLOAD)
-            .ws_read_buffer_size(READ_BUFFER)
-            .max_buffer_size(QUEUE_PACKETS)
-            .build_svc();
-        let transports = Arc::new(Transports::default());
-        open(&io, &transports);
-        let tasks = TaskTracker::new();
-        let connections = Connection::default();
-        let ends = Ends {
-            transports: Arc::clone(&transports),
-            beside,
-            tasks: tasks.clone(),
-            connections: connections.clone(),
-        };
-        tasks.spawn(accept(self.socket, service, ends, stop));
-        Ok(Listener {
-            address,
-            io,
-            transports,
-            tasks,
-            connections,
+            address: socket.local_addr()?,
+            wanted,
+            socket,
         })
     }
 }
 
 impl Listener {
-    /// Closes all clients, which then see a closed transport and come back elsewhere; ends what is left after `budget`.
-    pub async fn close(&self, budget: Duration) {
-        self.tasks.close();
-        let closed = tokio::time::timeout(budget, async {
-            self.io.close().await;
-            self.tasks.wait().await;
-        });
-        if closed.await.is_err() {
-            tracing::warn!(address = %self.address, "some clients did not take their last bytes in time and were cut off");
-            self.connections.end();
+    /// Serves `port` from now on, with `beside` for what is not Socket.IO, and the namespaces that `open` opens before the first client is let in.
+    pub fn serve(
+        name: &str,
+        port: &Arc<Port>,
+        engine: EngineSettings,
+        policy: Policy,
+        metrics: Arc<Metrics>,
+        beside: Beside,
+        open: impl FnOnce(&SocketIo, &Arc<Transports>),
+    ) -> Self {
+        let policy = Arc::new(ArcSwap::from_pointee(policy));
+        let (service, io) = builder(&engine).build_svc();
+        let transports = Arc::new(Transports::new(engine.ping_interval + engine.ping_timeout));
+        open(&io, &transports);
+        let engine_io: Arc<dyn Engine> = Arc::new(engine::SocketIoEngine(service));
+        let ends = Ends {
+            engine: Arc::clone(&engine_io),
+            beside,
+            name: name.into(),
+            settings: Arc::new(engine.clone()),
+            policy: Arc::clone(&policy),
+            transports: Arc::clone(&transports),
+            metrics,
+            tasks: TaskTracker::new(),
+            connections: Connection::default(),
+            stop: CancellationToken::new(),
+        };
+        let (tasks, connections, stop) = (ends.tasks.clone(), ends.connections.clone(), ends.stop.clone());
+        let (accepting, stop_accepting) = (TaskTracker::new(), CancellationToken::new());
+        accepting.spawn(accept(Arc::clone(port), ends, stop_accepting.clone()));
+        Self {
+            io,
+            transports,
+            engine_io,
+            engine,
+            policy,
+            accepting,
+            stop_accepting,
+            stop,
+            tasks,
+            connections,
         }
+    }
+
+    /// What Engine.IO was built with.
+    pub fn engine(&self) -> &EngineSettings {
+        &self.engine
+    }
+
+    /// What it asks of requests, now.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Puts another policy in force; clients stay.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// Ends the accept loop, which lets go of the port. Clients stay.
+    pub async fn stop_accepting(&self) {
+        self.stop_accepting.cancel();
+        self.accepting.close();
+        self.accepting.wait().await;
     }
 }
 
-/// A client's WebSocket, as socketioxide gets it.
-type ClientWire = Wire<Stream<TcpStream>>;
-
-/// socketioxide: HTTP requests, and WebSockets that were accepted here.
-trait Serve<B>:
-    Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-    + Service<(ClientWire, Request<()>), Response = (), Error: Display, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
+fn builder(engine: &EngineSettings) -> SocketIoBuilder {
+    let builder = SocketIo::builder()
+        .ping_interval(engine.ping_interval)
+        .ping_timeout(engine.ping_timeout)
+        .connect_timeout(engine.connect_timeout)
+        // A reply to a poll that is cut leaves a packet behind which is lost when the client upgrades: replies are
+        // bounded by the queue alone, and what clients send is bounded in `respond`.
+        .max_payload(UNCUT)
+        .ws_max_message_size(engine.max_payload)
+        .ws_max_frame_size(engine.max_payload)
+        .ws_read_buffer_size(READ_BUFFER)
+        .max_buffer_size(QUEUE_PACKETS);
+    match engine.transports.as_slice() {
+        [Transport::Polling] => builder.transports([TransportType::Polling]),
+        [Transport::Websocket] => builder.transports([TransportType::Websocket]),
+        _ => builder.transports([TransportType::Polling, TransportType::Websocket]),
+    }
 }
 
-impl<S, B> Serve<B> for S where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Service<(ClientWire, Request<()>), Response = (), Error: Display, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
+/// The bytes of a client: as they come, or through TLS, whose state those without do not pay for.
+type Bare = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// What every connection of a listener needs.
 #[derive(Clone)]
 struct Ends {
-    transports: Arc<Transports>,
+    name: Arc<str>,
+    settings: Arc<EngineSettings>,
+    policy: Arc<ArcSwap<Policy>>,
+    engine: Arc<dyn Engine>,
     beside: Beside,
+    transports: Arc<Transports>,
+    metrics: Arc<Metrics>,
     tasks: TaskTracker,
     connections: Connection,
+    stop: CancellationToken,
 }
 
-async fn accept<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
-    socket: TcpListener,
-    service: impl Serve<B>,
-    ends: Ends,
-    stop: CancellationToken,
-) {
+impl Ends {
+    /// Counts what is refused.
+    fn refused(&self, refusal: Refusal) {
+        self.metrics.listener_refused(&self.name, refusal.as_str());
+    }
+}
+
+async fn accept(port: Arc<Port>, ends: Ends, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = socket.accept() => accepted,
+            accepted = port.socket.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                ends.tasks
-                    .spawn(serve(stream, service.clone(), ends.clone(), stop.clone()));
+                ends.tasks.spawn(serve(stream, ends.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may give some back.
@@ -198,12 +238,7 @@ async fn accept<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stat
     }
 }
 
-async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
-    stream: TcpStream,
-    service: impl Serve<B>,
-    ends: Ends,
-    stop: CancellationToken,
-) {
+async fn serve(stream: TcpStream, ends: Ends) {
     let tuned = stream
         .set_nodelay(true)
         .and_then(|()| socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_STALL)));
@@ -211,9 +246,15 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
         tracing::debug!(%error, "a connection was gone before it began");
         return;
     }
+    let stop = ends.stop.clone();
+    let stream = tokio::select! {
+        () = stop.cancelled() => return,
+        stream = bare(stream, &ends) => stream,
+    };
+    let Some(stream) = stream else { return };
     let connection = ends.connections.one_of();
     let stream = Stream::new(stream, &connection);
-    let handler = service_fn(move |request| respond(request, connection.clone(), service.clone(), ends.clone()));
+    let handler = service_fn(move |request| respond::respond(request, connection.clone(), ends.clone()));
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -232,89 +273,26 @@ async fn serve<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'stati
     }
 }
 
-async fn respond<B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static>(
-    request: Request<Incoming>,
-    connection: Connection,
-    service: impl Serve<B>,
-    ends: Ends,
-) -> Result<Response<Either<B, Full<Bytes>>>, Infallible> {
-    let mut request = match ends.beside.answer(request).await {
-        Ok(response) => return Ok(response.map(Either::Right)),
-        Err(request) => request,
+/// Ends TLS, where the listener has it; `None` where there is no handshake.
+async fn bare(stream: TcpStream, ends: &Ends) -> Option<Bare> {
+    let policy = ends.policy.load();
+    let Some(tls) = &policy.tls else {
+        return Some(Either::Left(stream));
     };
-    let transports = ends.transports;
-    detach(&mut request);
-    if transports.is_closed(request.uri()) {
-        return Ok(Reply::unknown_session().into_response().map(Either::Right));
-    }
-    if let Some(status) = too_long(&request) {
-        let mut response = Response::new(Either::Right(Full::default()));
-        *response.status_mut() = status;
-        return Ok(response);
-    }
-    if let Some(accept) = upgrade::accept_key(&request) {
-        ends.tasks
-            .spawn(upgrade::take_over(request, connection, service, transports));
-        return Ok(upgrade::switching_protocols(accept).map(Either::Right));
-    }
-    if upgrade::claims_websocket(&request) {
-        return Ok(Reply::bad_request().into_response().map(Either::Right));
-    }
-    let (uri, is_get) = (request.uri().clone(), request.method() == http::Method::GET);
-    request.extensions_mut().insert(connection);
-    let response = Service::<Request<Incoming>>::call(&service, request);
-    if transports::begins_session(&uri) {
-        let reply = Reply::of(response.await?).await;
-        transports.opens(&reply);
-        return Ok(with_max_payload(reply).into_response().map(Either::Right));
-    }
-    match transports.polled(&uri).filter(|_| is_get) {
-        Some(polled) => {
-            let asked = uri.clone();
-            let ask = async move {
-                let Ok(response) = response.await;
-                transports.complete(&asked, Reply::of(response).await)
-            };
-            let reply = polled.poll(transports::timestamp(&uri), ask).await;
-            Ok(reply.into_response().map(Either::Right))
+    let bounded = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(TLS_BUFFER));
+    let handshake = tls.acceptor().accept_with(stream, bounded);
+    drop(policy);
+    match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => Some(Either::Right(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::debug!(listener = %ends.name, %error, "no TLS handshake");
+            ends.refused(Refusal::TlsHandshake);
+            None
         }
-        None => Ok(response.await?.map(Either::Left)),
-    }
-}
-
-/// The status of the refusal of a body that is, or may be, longer than [`MAX_PAYLOAD`].
-fn too_long(request: &Request<Incoming>) -> Option<StatusCode> {
-    if request.method() != http::Method::POST {
-        return None;
-    }
-    match request.body().size_hint().exact() {
-        Some(length) if length <= MAX_PAYLOAD as u64 => None,
-        Some(_) => Some(StatusCode::PAYLOAD_TOO_LARGE),
-        None => Some(StatusCode::LENGTH_REQUIRED),
-    }
-}
-
-/// The open packet with what clients may send at once.
-fn with_max_payload(reply: Reply) -> Reply {
-    let uncut = format!("\"maxPayload\":{UNCUT}");
-    match reply.text() {
-        Some(text) => {
-            let text = text.replacen(&uncut, &format!("\"maxPayload\":{MAX_PAYLOAD}"), 1);
-            reply.with_text(text)
+        Err(_) => {
+            tracing::debug!(listener = %ends.name, "a TLS handshake took too long");
+            ends.refused(Refusal::TlsTimeout);
+            None
         }
-        None => reply,
-    }
-}
-
-/// Headers and URI are parts of hyper's read buffer, which a socket that keeps them would keep: 16 KiB a client.
-fn detach<B>(request: &mut Request<B>) {
-    let headers: HeaderMap = request
-        .headers()
-        .iter()
-        .filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?)))
-        .collect();
-    *request.headers_mut() = headers;
-    if let Ok(uri) = request.uri().to_string().parse() {
-        *request.uri_mut() = uri;
     }
 }

@@ -107,10 +107,15 @@ metrics! {
     disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went.", ["channel"]);
     client_events: IntCounterVec("aldis_client_events_total", "Events from clients by outcome: join, leave, reply, or the code of the refusal.", ["channel", "outcome"]);
     http_requests: IntCounterVec("aldis_http_requests_total", "HTTP requests to endpoints of channels, by declared path or built-in operation, and status.", ["channel", "endpoint", "code"]);
+    /// listeners
+    listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, by reason.", ["listener", "reason"]);
+    drained: IntCounterVec("aldis_listener_drained_total", "Clients that were closed one by one because a listener stopped or changed.", ["listener"]);
     /// configuration
     channels: IntGauge("aldis_config_channels", "Channels in force.");
     bad_channels: IntGauge("aldis_config_bad_channels", "Channels that can not be served as they are configured.");
     reloads: IntCounter("aldis_config_reloads_total", "Times that the configuration was swapped.");
+    rejections: IntCounter("aldis_config_rejected_total", "Configurations that could not be used: the last good one stayed.");
+    config_rejected: IntGauge("aldis_config_rejected", "1 while the newest configuration is not the one in force.");
 }
 
 impl Default for Metrics {
@@ -192,10 +197,24 @@ impl Metrics {
         ObserveHub::closed(self, channel, CloseReason::SlowConsumer);
     }
 
+    pub(crate) fn listener_refused(&self, listener: &str, reason: &'static str) {
+        self.listener_refusals.with_label_values(&[listener, reason]).inc();
+    }
+
+    pub(crate) fn drained(&self, listener: &str, clients: usize) {
+        self.drained.with_label_values(&[listener]).inc_by(clients as u64);
+    }
+
     pub(crate) fn configured(&self, channels: usize, bad: usize) {
         self.channels.set(channels as i64);
         self.bad_channels.set(bad as i64);
         self.reloads.inc();
+        self.config_rejected.set(0);
+    }
+
+    pub(crate) fn rejected(&self) {
+        self.rejections.inc();
+        self.config_rejected.set(1);
     }
 }
 

@@ -28,7 +28,7 @@ mod state;
 
 use frame::split_frame;
 pub use frame::text_frame;
-pub(crate) use frame::{connect_namespace, connect_with_pid, error_with_code, refusal_text};
+pub(crate) use frame::{connect_namespace, connect_with_pid, error_with_code, open_with_max_payload, refusal_text};
 use state::{OpensAt, State};
 
 /// Bytes that may wait for one client. 1 MiB, as Centrifugo's: seconds of a busy room; more means that it does not read.
@@ -53,7 +53,7 @@ pub enum LinkError {
 }
 
 /// socketioxide's end: a stream like any other.
-pub struct Wire<S> {
+pub struct Wire<S: AsyncWrite + Unpin + Send + 'static> {
     line: Arc<Line<S>>,
     /// Bytes that came with the upgrade request.
     prefix: Bytes,
@@ -61,14 +61,28 @@ pub struct Wire<S> {
     _kept: Option<Box<dyn Send + Sync>>,
 }
 
-impl<S> Wire<S> {
+impl<S: AsyncWrite + Unpin + Send + 'static> Wire<S> {
+    /// Has the open packet tell how many bytes a client may send at once.
+    #[must_use]
+    pub fn announcing(self, max_payload: usize) -> Self {
+        self.line.lock().max_payload = Some(max_payload);
+        self
+    }
+
     /// Drops `value` when socketioxide lets go of the stream.
     #[must_use]
-    pub fn keeping(self, value: Box<dyn Send + Sync>) -> Self {
-        Self {
-            _kept: Some(value),
-            ..self
-        }
+    pub fn keeping(mut self, value: Box<dyn Send + Sync>) -> Self {
+        self._kept = Some(value);
+        self
+    }
+}
+
+/// The client is told at once that this is over, whoever still holds the other end.
+impl<S: AsyncWrite + Unpin + Send + 'static> Drop for Wire<S> {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        state.let_go();
+        self.line.write(&mut state);
     }
 }
 
@@ -89,6 +103,9 @@ pub trait Link: Send + Sync {
     /// # Errors
     /// [`LinkError`]; nothing was queued.
     fn send(&self, namespace: &str, frame: &Bytes, pace: Pace) -> Result<(), LinkError>;
+
+    /// Closes the connection behind what is queued: Engine.IO's close and a WebSocket Close. Nothing more goes out.
+    fn close(&self);
 
     /// Whether a frame of socketioxide that is no probe has passed: a client that upgrades has done so.
     fn is_upgraded(&self) -> bool;
@@ -137,7 +154,7 @@ impl<S> Line<S> {
 impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
     /// Writes what can be written now; what can not is left to a task that waits.
     fn write(self: &Arc<Self>, state: &mut State<S>) {
-        if state.draining || state.queue.is_empty() {
+        if state.draining {
             return;
         }
         if state
@@ -146,6 +163,8 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
         {
             state.draining = true;
             tokio::spawn(Arc::clone(self).drain());
+        } else {
+            state.shut_down_if_released();
         }
     }
 
@@ -162,6 +181,7 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
             // Something may have come after the last write, and was left to this task.
             if state.failed || (done.is_ok() && state.queue.is_empty()) {
                 state.draining = false;
+                state.shut_down_if_released();
                 if let Some(waker) = state.flushing.take() {
                     waker.wake();
                 }
@@ -193,6 +213,12 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
         Ok(())
     }
 
+    fn close(&self) {
+        let mut state = self.0.lock();
+        state.close();
+        self.0.write(&mut state);
+    }
+
     fn is_upgraded(&self) -> bool {
         self.0.lock().upgraded
     }
@@ -202,7 +228,7 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.prefix.has_remaining() {
             let length = self.prefix.len().min(buf.remaining());

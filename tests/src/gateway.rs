@@ -248,23 +248,28 @@ impl Banner {
     }
 }
 
-/// The binary `aldis`. Cargo builds it into the folder above the one that this test executable is in.
+/// The binary `aldis`.
 pub(crate) fn aldis() -> PathBuf {
+    binary("aldis")
+}
+
+/// A binary of the workspace. Cargo builds it into the folder above the one that this test executable is in.
+pub(crate) fn binary(name: &str) -> PathBuf {
     let executable = std::env::current_exe().unwrap();
-    let aldis = executable.parent().and_then(Path::parent).unwrap().join("aldis");
+    let binary = executable.parent().and_then(Path::parent).unwrap().join(name);
     assert!(
-        aldis.exists(),
-        "there is no {}: run `cargo build --bin aldis`, or test the whole workspace",
-        aldis.display()
+        binary.exists(),
+        "there is no {}: run `cargo build --bin {name}`, or test the whole workspace",
+        binary.display()
     );
-    aldis
+    binary
 }
 
 /// Lines of a child's output, as they come.
-struct Lines(watch::Receiver<Vec<String>>);
+pub(crate) struct Lines(watch::Receiver<Vec<String>>);
 
 impl Lines {
-    fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+    pub(crate) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let (sender, receiver) = watch::channel(Vec::new());
         tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
@@ -275,12 +280,27 @@ impl Lines {
         Self(receiver)
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.borrow().join("\n")
     }
 
+    /// Waits until a line is such; gives what is made of it.
+    pub(crate) async fn find<T>(&self, what: &str, mut such: impl FnMut(&str) -> Option<T>) -> T {
+        let mut lines = self.0.clone();
+        let found = async {
+            loop {
+                let found = lines.borrow_and_update().iter().find_map(|line| such(line));
+                match found {
+                    Some(found) => return found,
+                    None => lines.changed().await.expect("it has not ended"),
+                }
+            }
+        };
+        within(what, found).await
+    }
+
     /// Waits until the stream has ended.
-    async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let mut lines = self.0.clone();
         within("the output ends", async { while lines.changed().await.is_ok() {} }).await;
     }

@@ -19,6 +19,15 @@ mod manifests;
 mod gateway;
 
 #[cfg(test)]
+mod request;
+
+#[cfg(test)]
+mod standalone;
+
+#[cfg(test)]
+mod authority;
+
+#[cfg(test)]
 mod metrics;
 
 #[cfg(test)]

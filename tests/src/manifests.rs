@@ -13,6 +13,8 @@ pub(crate) struct Manifests {
     pub(crate) topic: String,
     /// The gateway's dead letter topic.
     pub(crate) dead_letters: String,
+    /// The gateway's consumer group.
+    group: String,
 }
 
 impl Manifests {
@@ -56,21 +58,27 @@ impl Manifests {
     /// A gateway alone.
     pub(crate) fn gateway() -> Self {
         let manifests = Self::new();
-        let Self { dead_letters, .. } = &manifests;
-        manifests.write(
+        manifests.listeners("[{name: web, port: 3000}]");
+        manifests
+    }
+
+    /// Writes the gateway with these listeners, as a YAML list in one line or an indented block.
+    pub(crate) fn listeners(&self, listeners: &str) {
+        let Self {
+            dead_letters, group, ..
+        } = self;
+        self.write(
             "gateway.yaml",
             &format!(
                 "apiVersion: aldis.dev/v1alpha1
 kind: NotificationGateway
 metadata: {{name: shared, namespace: press}}
 spec:
-  kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {}, deadLetterTopic: {dead_letters}, ingressTopic: {dead_letters}.http}}
-  listeners: [{{name: web, port: 3000}}]
-",
-                unique("press")
+  kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {group}, deadLetterTopic: {dead_letters}, ingressTopic: {dead_letters}.http}}
+  listeners: {listeners}
+"
             ),
         );
-        manifests
     }
 
     /// A gateway with the channel press/news on `/news`.
@@ -139,6 +147,7 @@ spec:
             dir,
             topic: unique("records"),
             dead_letters: unique("dead-letters"),
+            group: unique("press"),
         }
     }
 }

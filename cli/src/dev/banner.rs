@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aldis_crds::channel::Algorithm;
-use aldis_crds::contract::{ChannelConfig, GatewayConfig, Keys};
+use aldis_crds::contract::{Attachment, ChannelConfig, GatewayConfig, Keys};
 use aldis_gateway::app::Gateway;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value};
@@ -49,18 +49,36 @@ pub(super) fn banner(
                 Sample::default()
             }
         };
-        out.push_str(&about(channel, &sample, keys, gateway, kafka));
+        out.push_str(&about(channel, &sample, config, keys, gateway, kafka));
     }
     out.push_str("\nSave a file to put it in force. Ctrl-C ends.\n");
     out
 }
 
-fn about(channel: &ChannelConfig, sample: &Sample, keys: &Keys, gateway: &Gateway, kafka: &str) -> String {
+fn about(
+    channel: &ChannelConfig,
+    sample: &Sample,
+    config: &GatewayConfig,
+    keys: &Keys,
+    gateway: &Gateway,
+    kafka: &str,
+) -> String {
+    let ends_tls = |name: &str| {
+        config
+            .listeners
+            .iter()
+            .any(|listener| listener.name == name && listener.tls.is_some())
+    };
+    let scheme = |at: &Attachment| if ends_tls(&at.listener) { "https" } else { "http" };
     let mut out = format!("\nchannel {}\n", channel.channel);
-    let urls = channel
-        .attachments
-        .iter()
-        .filter_map(|at| Some(format!("http://{}{}", gateway.address(&at.listener)?, at.path)));
+    let urls = channel.attachments.iter().filter_map(|at| {
+        Some(format!(
+            "{}://{}{}",
+            scheme(at),
+            gateway.address(&at.listener)?,
+            at.path
+        ))
+    });
     let urls: Vec<_> = urls.collect();
     let _ = writeln!(out, "  url      {}", urls.join("  "));
     if channel.spec.authentication.is_none() {

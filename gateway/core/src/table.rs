@@ -56,7 +56,7 @@ impl Table {
         let mut bad = Vec::new();
         for (config, compiled) in config.channels.iter().zip(compiled) {
             match compiled {
-                Ok(channel) => table.insert(channel),
+                Ok(channel) => table.insert(Arc::new(channel)),
                 Err(problems) => bad.push(BadChannel {
                     channel: config.channel.clone(),
                     problems,
@@ -66,7 +66,15 @@ impl Table {
         (table, bad)
     }
 
-    fn insert(&mut self, channel: Channel) {
+    /// Keeps channels as they were `before` that are bad now: a mistake costs nobody a channel that was served.
+    pub fn keep(&mut self, before: &Self, bad: &[BadChannel]) {
+        let is_bad = |channel: &&Arc<Channel>| bad.iter().any(|bad| bad.channel == channel.name);
+        for channel in before.channels.iter().filter(is_bad) {
+            self.insert(Arc::clone(channel));
+        }
+    }
+
+    fn insert(&mut self, channel: Arc<Channel>) {
         let index = self.channels.len();
         for (position, source) in channel.sources.iter().enumerate() {
             if source.is_ingress() {
@@ -92,7 +100,7 @@ impl Table {
                 routing.insert(endpoint.method, &endpoint.path, (index, position));
             }
         }
-        self.channels.push(Arc::new(channel));
+        self.channels.push(channel);
     }
 
     /// All channels.
@@ -162,7 +170,7 @@ mod tests {
 
     fn table(channels: Vec<Channel>) -> Table {
         let mut table = Table::default();
-        channels.into_iter().for_each(|channel| table.insert(channel));
+        channels.into_iter().for_each(|channel| table.insert(Arc::new(channel)));
         table
     }
 

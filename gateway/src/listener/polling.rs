@@ -35,9 +35,8 @@ pub const WAITING_BYTES: usize = QUEUE_BYTES;
 /// What separates packets in a polling reply (Engine.IO 4).
 const SEPARATOR: char = '\u{1e}';
 /// Engine.IO's close packet.
-const CLOSE: &str = "1";
-/// Engine.IO's own answers to a session id that it does not know, and to a request that it does not understand.
-const BAD_REQUEST: &str = r#"{"code":3,"message":"Bad request"}"#;
+pub(super) const CLOSE: &str = "1";
+/// Engine.IO's own answer to a session id that it does not know.
 const UNKNOWN_SESSION: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
 
 /// A client has [`WAITING_BYTES`] waiting already.
@@ -89,13 +88,19 @@ impl Reply {
     }
 
     /// What a session that is closed is answered.
-    pub(super) fn unknown_session() -> Self {
+    fn unknown_session() -> Self {
         Self::error(UNKNOWN_SESSION)
     }
 
-    /// What a request is answered that is not what it says.
-    pub(super) fn bad_request() -> Self {
-        Self::error(BAD_REQUEST)
+    /// Engine.IO's close.
+    fn close() -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"))]
+                .into_iter()
+                .collect(),
+            body: Bytes::from_static(CLOSE.as_bytes()),
+        }
     }
 
     fn error(body: &'static str) -> Self {
@@ -137,6 +142,8 @@ pub(super) struct Polled {
     pub(super) waiting: Arc<Waiting>,
     last: Mutex<Last>,
     closed: CancellationToken,
+    /// The gateway closes it, and its client is to come back.
+    leaving: CancellationToken,
 }
 
 /// Its last GET.
@@ -172,6 +179,7 @@ impl Polled {
                 at: Instant::now(),
             }),
             closed: CancellationToken::new(),
+            leaving: CancellationToken::new(),
         }
     }
 
@@ -187,6 +195,17 @@ impl Polled {
     /// Ends it for its client: a GET that waits is answered, and so are all that follow.
     pub(super) fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// Ends it so that its client comes back: a GET that waits is answered with Engine.IO's close, and so are all that follow.
+    /// Nothing else is in that answer: an event beside a close would come twice.
+    pub(super) fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Whether it has gone over to a wire.
+    pub(super) fn has_upgraded(&self) -> bool {
+        self.waiting.wire.get().is_some_and(|wire| wire.is_upgraded())
     }
 
     /// It goes over to a wire.
@@ -208,6 +227,7 @@ impl Polled {
             }
             Step::Wait(answer) => tokio::select! {
                 biased;
+                () = self.leaving.cancelled() => Reply::close(),
                 reply = answer => reply,
                 () = self.closed.cancelled() => Reply::unknown_session(),
             },
@@ -215,6 +235,9 @@ impl Polled {
     }
 
     fn step(self: &Arc<Self>, t: Option<&str>, ask: impl Future<Output = Reply> + Send + 'static) -> Step {
+        if self.leaving.is_cancelled() {
+            return Step::Answered(Reply::close());
+        }
         if self.closed.is_cancelled() {
             return Step::Refused;
         }

@@ -4,30 +4,33 @@
 //! refusing its next request as the session of an unknown id, which makes the client connect anew.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use aldis_crds::gateway::Transport;
 use http::Uri;
 
 use super::polling::{Polled, Reply, Waiting, rewrite};
-use super::{PING_INTERVAL, PING_TIMEOUT};
+use super::refusal::Refusal;
 use crate::connection::Connection;
 use crate::sabotage::Rule;
 use crate::wire::Link;
 
-/// How long a closed session is remembered: until the heartbeat has ended it for socketioxide too, twice over.
-const FORGET_AFTER: Duration = Duration::from_secs(2 * (PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs()));
-/// How often sessions that are gone without a word are looked for.
-const SWEEP: Duration = PING_INTERVAL;
-
 /// Sessions of one listener, by Engine.IO session id. The ids are secrets of their clients: they are never shown.
-#[derive(Default)]
 pub struct Transports {
     sessions: Mutex<Sessions>,
+    /// After which a client that is gone is gone for socketioxide too.
+    heartbeat: Duration,
+    /// No session begins any more.
+    draining: AtomicBool,
 }
 
 #[derive(Default)]
 struct Sessions {
+    /// All WebSockets, by a number of ours.
+    wires: HashMap<u64, Arc<dyn Link>>,
+    next_wire: u64,
     /// Sessions that began with polling.
     polled: HashMap<String, Arc<Polled>>,
     swept: Option<Instant>,
@@ -87,13 +90,88 @@ fn opened(packet: &str) -> Option<&str> {
     is_session_id(sid).then_some(sid)
 }
 
+/// The transport that a request names.
+pub(super) fn transport(uri: &Uri) -> Option<Transport> {
+    let named = field(uri, "transport")?;
+    Transport::ALL.into_iter().find(|transport| transport.as_str() == named)
+}
+
+/// A session on its way out, and how.
+pub(super) enum Leaving {
+    /// Over its WebSocket.
+    Wire(Arc<dyn Link>),
+    /// By the answer to its poll, the one that waits or the next.
+    Poll(String, Arc<Polled>),
+}
+
+/// A WebSocket that is there.
+pub(super) struct Registered {
+    transports: Arc<Transports>,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.transports.lock().wires.remove(&self.number);
+    }
+}
+
 impl Transports {
+    /// No sessions yet. `heartbeat`: after which a client that is gone is gone for socketioxide too.
+    pub fn new(heartbeat: Duration) -> Self {
+        Self {
+            sessions: Mutex::default(),
+            heartbeat,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets a request pass to its session, or begin one.
+    ///
+    /// # Errors
+    /// Where its session is closed, or none begins any more.
+    pub(super) fn admit(&self, uri: &Uri) -> Result<(), Refusal> {
+        if begins_session(uri) && self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        match self.is_closed(uri) {
+            true => Err(Refusal::SessionClosed),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets no session begin any more.
+    pub(super) fn begin_no_more(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// All sessions, in no order.
+    pub(super) fn leaving(&self) -> Vec<Leaving> {
+        let sessions = self.lock();
+        let wires = sessions.wires.values().map(|link| Leaving::Wire(Arc::clone(link)));
+        let polled = sessions.polled.iter().filter(|(_, polled)| !polled.has_upgraded());
+        let polls = polled.map(|(sid, polled)| Leaving::Poll(sid.clone(), Arc::clone(polled)));
+        wires.chain(polls).collect()
+    }
+
+    /// Remembers a WebSocket until the returned value is dropped.
+    pub(super) fn register(self: &Arc<Self>, link: &Arc<dyn Link>) -> Registered {
+        let mut sessions = self.lock();
+        let number = sessions.next_wire;
+        sessions.next_wire += 1;
+        sessions.wires.insert(number, Arc::clone(link));
+        Registered {
+            transports: Arc::clone(self),
+            number,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a request is one of a session that was closed.
-    pub(super) fn is_closed(&self, uri: &Uri) -> bool {
+    fn is_closed(&self, uri: &Uri) -> bool {
         session_id(uri).is_some_and(|sid| self.lock().closed.contains_key(sid))
     }
 
@@ -103,7 +181,7 @@ impl Transports {
             return;
         };
         let mut sessions = self.lock();
-        sessions.sweep();
+        sessions.sweep(self.heartbeat);
         sessions.polled.insert(sid.to_owned(), Arc::new(Polled::new()));
     }
 
@@ -181,7 +259,7 @@ impl Transports {
     pub fn close(&self, sid: &str, first: Option<&Connection>) {
         let upgrade = {
             let mut sessions = self.lock();
-            sessions.sweep();
+            sessions.sweep(self.heartbeat);
             sessions.closed.insert(sid.to_owned(), Instant::now());
             if let Some(polled) = sessions.polled.remove(sid) {
                 polled.close();
@@ -227,15 +305,20 @@ impl Transports {
 }
 
 impl Sessions {
-    /// Forgets what is long over. A session that lives polls at least once a heartbeat.
-    fn sweep(&mut self) {
+    /// Forgets what is long over: after two heartbeats it is for socketioxide too. A session that lives polls at least once in
+    /// each.
+    fn sweep(&mut self, heartbeat: Duration) {
         let now = Instant::now();
-        if self.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP) {
+        if self
+            .swept
+            .is_some_and(|swept| now.duration_since(swept) < heartbeat / 2)
+        {
             return;
         }
         self.swept = Some(now);
-        self.closed.retain(|_, since| now.duration_since(*since) < FORGET_AFTER);
-        self.polled.retain(|_, polled| polled.silent_for(now) < FORGET_AFTER);
+        self.closed
+            .retain(|_, since| now.duration_since(*since) < 2 * heartbeat);
+        self.polled.retain(|_, polled| polled.silent_for(now) < 2 * heartbeat);
     }
 }
 
@@ -249,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_closed_session_is_refused_and_others_are_not() {
-        let transports = Transports::default();
+        let transports = Transports::new(Duration::from_secs(45));
         assert!(!transports.is_closed(&uri("transport=polling")));
         assert!(!transports.is_closed(&uri("transport=polling&sid=aaaaaaaaaaaaaaaa")));
         transports.close("aaaaaaaaaaaaaaaa", None);
@@ -259,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_ends_the_connection_that_the_session_upgraded_to() {
-        let transports = Transports::default();
+        let transports = Transports::new(Duration::from_secs(45));
         let (first, upgraded) = (Connection::default(), Connection::default());
         let (_wire, link) = crate::wire::wire(tokio::io::duplex(8).0, bytes::Bytes::new());
         assert_eq!(
@@ -291,7 +374,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_polling_client_hears_its_sessions_name_in_its_connect() {
-        let transports = Transports::default();
+        let transports = Transports::new(Duration::from_secs(45));
         transports.name_session("aaaaaaaaaaaaaaaa", "/orders", "p1");
         let completed = async |sid: &str, text| {
             let uri = uri(&format!("transport=polling&sid={sid}"));
@@ -312,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_known_from_its_open_packet_until_it_is_forgotten() {
-        let transports = Transports::default();
+        let transports = Transports::new(Duration::from_secs(45));
         let of = |sid: &str| {
             transports
                 .polled(&uri(&format!("transport=polling&sid={sid}")))

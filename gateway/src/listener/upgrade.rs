@@ -7,13 +7,11 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBS
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::transports::{Transports, WireLink};
-use super::{ClientWire, Serve};
+use super::{Bare, Ends};
 use crate::connection::{Connection, Stream};
 use crate::wire::{Link, wire};
 
@@ -61,12 +59,7 @@ pub(super) fn switching_protocols(accept: HeaderValue) -> Response<Full<Bytes>> 
 }
 
 /// Waits for the stream, and hands it to socketioxide inside a wire.
-pub(super) async fn take_over<B: 'static>(
-    mut request: Request<Incoming>,
-    connection: Connection,
-    service: impl Serve<B>,
-    transports: Arc<Transports>,
-) {
+pub(super) async fn take_over(mut request: Request<Incoming>, connection: Connection, ends: Ends) {
     let upgraded = match hyper::upgrade::on(&mut request).await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -74,20 +67,30 @@ pub(super) async fn take_over<B: 'static>(
             return;
         }
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Stream<TcpStream>>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Stream<Bare>>>() else {
         tracing::error!("an upgraded connection is none of ours; this is a mistake in the gateway");
         return;
     };
+    let transports = ends.transports;
     // A copy, mostly of nothing: the buffer itself has 8 KiB, which even an empty part of it would keep for as long as the
     // client is there.
-    let (mut wire, link) = wire(parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf));
+    let (wire, link) = wire(parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf));
+    let wire = wire.announcing(ends.settings.max_payload);
+    let registered = transports.register(&link);
     let mut request = request.map(drop);
-    match transports.upgrades(request.uri(), &connection, &link) {
-        Some(sid) => wire = wire.keeping(Box::new(Upgrading { sid, link, transports })),
-        None => drop(request.extensions_mut().insert(WireLink(link))),
+    let upgrading = transports
+        .upgrades(request.uri(), &connection, &link)
+        .map(|sid| Upgrading {
+            sid,
+            link: Arc::clone(&link),
+            transports: Arc::clone(&transports),
+        });
+    if upgrading.is_none() {
+        request.extensions_mut().insert(WireLink(link));
     }
+    let wire = wire.keeping(Box::new((registered, upgrading)));
     request.extensions_mut().insert(connection);
-    if let Err(error) = Service::<(ClientWire, Request<()>)>::call(&service, (wire, request)).await {
+    if let Err(error) = ends.engine.take_over(wire, request).await {
         tracing::debug!(%error, "a WebSocket was no Engine.IO session");
     }
 }

@@ -9,6 +9,13 @@ const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 
+/// The packet with which Engine.IO closes.
+pub(super) const ENGINE_CLOSE: &str = "1";
+/// A WebSocket Close with status 1001: the server goes away (RFC 6455, 7.4.1).
+pub(super) const CLOSE_FRAME: [u8; 4] = [CLOSE, 2, 0x03, 0xe9];
+/// What stands before the number that clients are told.
+const MAX_PAYLOAD: &str = "\"maxPayload\":";
+
 /// A text frame as a server sends it: whole, not masked.
 pub fn text_frame(text: &str) -> Bytes {
     let mut frame = BytesMut::with_capacity(text.len() + 10);
@@ -32,6 +39,19 @@ pub fn text_frame(text: &str) -> Bytes {
 pub(super) fn with_pid(frame: &Bytes, pid: &str) -> Option<Bytes> {
     let body = frame.get(header(frame)?.0..)?;
     connect_with_pid(std::str::from_utf8(body).ok()?, pid).map(|text| text_frame(&text))
+}
+
+/// An open packet's frame that tells `bytes` as the most that a client may send at once.
+pub(super) fn with_max_payload(frame: &Bytes, bytes: usize) -> Option<Bytes> {
+    let body = frame.get(header(frame)?.0..)?;
+    open_with_max_payload(std::str::from_utf8(body).ok()?, bytes).map(|text| text_frame(&text))
+}
+
+/// `0{…,"maxPayload":…}` with another number; `None` for anything else.
+pub(crate) fn open_with_max_payload(text: &str, bytes: usize) -> Option<String> {
+    let number = text.strip_prefix('0').and_then(|_| text.find(MAX_PAYLOAD))? + MAX_PAYLOAD.len();
+    let length = text[number..].find(|c: char| !c.is_ascii_digit())?;
+    Some(format!("{}{bytes}{}", &text[..number], &text[number + length..]))
 }
 
 /// `40/ns,{"sid":…}` with `"pid":…` in it; `None` for anything else.
@@ -94,6 +114,8 @@ fn header(bytes: &[u8]) -> Option<(usize, usize)> {
 /// What a frame of socketioxide is, as far as the wire has to know.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Packet<'f> {
+    /// The first of all: what Engine.IO tells a client about itself.
+    Open,
     /// CONNECT of a namespace.
     Connect(&'f str),
     /// DISCONNECT of a namespace, or its CONNECT_ERROR.
@@ -128,6 +150,9 @@ impl<'f> Packet<'f> {
     fn of_text(text: &'f str) -> Self {
         if text == "3probe" {
             return Packet::Probe;
+        }
+        if text.starts_with("0{") {
+            return Packet::Open;
         }
         let Some(packet) = text.strip_prefix('4') else {
             return Packet::Other;
@@ -196,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn an_open_packet_tells_another_number() {
+        let told = open_with_max_payload(r#"0{"sid":"a","maxPayload":4503599627370496}"#, 1_000);
+        assert_eq!(told.as_deref(), Some(r#"0{"sid":"a","maxPayload":1000}"#));
+        assert_eq!(open_with_max_payload(r#"42["maxPayload":1}"#, 1), None);
+        assert_eq!(open_with_max_payload("0{}", 1), None);
+    }
+
+    #[test]
     fn packets_are_told_apart() {
         let of = |text: &str| format!("{:?}", Packet::of(&text_frame(text)));
         assert_eq!(of("40{\"sid\":\"a\"}"), "Connect(\"/\")");
@@ -210,6 +243,7 @@ mod tests {
             "Binary { attachments: 1 }"
         );
         assert_eq!(of("3probe"), "Probe");
+        assert_eq!(of("0{\"sid\":\"a\"}"), "Open");
         assert_eq!(of("2"), "Other");
         assert_eq!(Packet::of(b"\x88\x00"), Packet::Close);
         assert_eq!(Packet::of(b"\x82\x01x"), Packet::Attachment);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::frame::{Packet, with_code, with_pid};
+use super::frame::{CLOSE_FRAME, ENGINE_CLOSE, Packet, text_frame, with_code, with_max_payload, with_pid};
 use super::{FRAME_BYTES, FRAMES_PER_WRITE, LinkError, QUEUE_BYTES};
 use crate::hub::Pace;
 use crate::sabotage::Rule;
@@ -36,6 +36,10 @@ pub(super) struct State<S> {
     /// Bytes that the client's TCP has taken.
     pub(super) written: u64,
     pub(super) upgraded: bool,
+    /// What the open packet is to tell, until it has passed.
+    pub(super) max_payload: Option<usize>,
+    /// socketioxide has let go of the stream.
+    released: bool,
     /// Somebody waits for the stream to become writable, and will write everything.
     pub(super) draining: bool,
     /// Whom to wake when everything is written.
@@ -83,6 +87,14 @@ impl<S: AsyncWrite + Unpin> State<S> {
         Poll::Ready(())
     }
 
+    /// Ends the stream, once all that was queued is written and nobody will write any more.
+    pub(super) fn shut_down_if_released(&mut self) {
+        if self.released {
+            // TCP is told at once; TLS says goodbye as far as its socket takes it.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
     fn advance(&mut self, mut written: usize) {
         self.queued -= written;
         self.written += written as u64;
@@ -116,6 +128,8 @@ impl<S> State<S> {
             reading: None,
             written: 0,
             upgraded: false,
+            released: false,
+            max_payload: None,
             draining: false,
             flushing: None,
         }
@@ -132,6 +146,24 @@ impl<S> State<S> {
         self.queued = 0;
         self.backlog = 0;
         self.gates.clear();
+    }
+
+    /// Nobody reads or writes any more but what is queued.
+    pub(super) fn let_go(&mut self) {
+        self.close_gates(|_| true);
+        self.closed = true;
+        self.released = true;
+    }
+
+    /// Engine.IO's close and a WebSocket Close, behind what is queued.
+    pub(super) fn close(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.push(text_frame(ENGINE_CLOSE));
+        self.push(Bytes::from_static(&CLOSE_FRAME));
+        self.close_gates(|_| true);
+        self.closed = true;
     }
 
     /// Bytes that wait besides what the client has missed.
@@ -152,6 +184,14 @@ impl<S> State<S> {
     pub(super) fn pass(&mut self, frame: Bytes) {
         match Packet::of(&frame) {
             Packet::Probe => self.push(frame),
+            Packet::Open => {
+                let told = self
+                    .max_payload
+                    .take()
+                    .and_then(|bytes| with_max_payload(&frame, bytes));
+                self.upgraded = true;
+                self.push(told.unwrap_or(frame));
+            }
             Packet::Close => {
                 self.push(frame);
                 self.close_gates(|_| true);

@@ -273,3 +273,45 @@ async fn rule_03_no_delivery_passes_before_its_namespaces_connect() {
         "a gate that is open is noticed"
     );
 }
+
+#[tokio::test]
+async fn a_close_goes_out_behind_what_is_queued_and_nothing_after_it() {
+    let (mut wire, link, mut client) = ends(4096);
+    link.open("/a", None);
+    write(&mut wire, "40/a,{\"sid\":\"x\"}").await;
+    link.send("/a", &text_frame("42/a,[\"last\"]"), Pace::Live).unwrap();
+    link.close();
+    link.close();
+    let frame = text_frame("42/a,[\"late\"]");
+    assert_eq!(link.send("/a", &frame, Pace::Live), Err(LinkError::Closed));
+    assert_eq!(
+        read_texts(&mut client, 3).await,
+        ["40/a,{\"sid\":\"x\"}", "42/a,[\"last\"]", "1"]
+    );
+    drop(wire);
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest));
+    read.await.expect("the stream ends").unwrap();
+    assert_eq!(rest, [0x88, 2, 0x03, 0xe9], "one Close, status 1001");
+}
+
+#[tokio::test]
+async fn a_wire_that_is_let_go_of_ends_its_stream_though_the_hub_holds_its_end() {
+    let (wire, link, mut client) = ends(4096);
+    drop(wire);
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest));
+    assert_eq!(read.await.expect("the stream ends").unwrap(), 0);
+    drop(link);
+}
+
+#[tokio::test]
+async fn the_open_packet_tells_what_a_client_may_send() {
+    let (wire, _link, mut client) = ends(4096);
+    let mut wire = wire.announcing(2048);
+    write(&mut wire, "0{\"sid\":\"x\",\"maxPayload\":4503599627370496}").await;
+    assert_eq!(
+        read_texts(&mut client, 1).await,
+        ["0{\"sid\":\"x\",\"maxPayload\":2048}"]
+    );
+}

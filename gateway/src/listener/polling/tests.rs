@@ -139,3 +139,13 @@ fn a_close_goes_out_alone() {
     assert_eq!(rewritten("1"), "1");
     assert_eq!(rewritten(""), "");
 }
+
+#[tokio::test]
+async fn a_session_that_leaves_answers_the_get_that_waits_and_all_others_with_a_close() {
+    let asked = Asked::new();
+    let waits = Arc::clone(&asked.polled).poll(Some("t1"), std::future::pending());
+    let (reply, ()) = tokio::join!(waits, async { asked.polled.leave() });
+    assert_eq!(reply.text(), Some("1"));
+    assert_eq!(asked.text(Some("t2"), "an event").await, "1");
+    assert_eq!(asked.times(), 0, "and nothing beside it, which would come twice");
+}

@@ -1,0 +1,88 @@
+//! What a listener refuses, how it is answered, and under which name it is counted.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+/// Why a connection or a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No TLS handshake, or a bad one.
+    TlsHandshake,
+    /// A TLS handshake that takes too long.
+    TlsTimeout,
+    /// It is for another host.
+    Host,
+    /// It comes from a web page of an origin that is not allowed.
+    Origin,
+    /// By a transport that is not allowed.
+    Transport,
+    /// It says that it is a WebSocket, and is none.
+    Upgrade,
+    /// A body that is too long.
+    TooLarge,
+    /// A body that does not say how long it is.
+    LengthRequired,
+    /// The session was closed.
+    SessionClosed,
+    /// The gateway stops, or the listener changes: new sessions begin elsewhere, or a moment later.
+    Draining,
+}
+
+impl Refusal {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsTimeout => "tls_timeout",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Transport => "transport",
+            Self::Upgrade => "upgrade",
+            Self::TooLarge => "too_large",
+            Self::LengthRequired => "length_required",
+            Self::SessionClosed => "session_closed",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The answer to its request: Engine.IO's own where it has one, which clients know.
+    pub fn response(self, max_payload: usize) -> Response<Full<Bytes>> {
+        let json = |code: u8, message: &str| format!("{{\"code\":{code},\"message\":\"{message}\"}}");
+        let (status, body) = match self {
+            Self::Host => (
+                StatusCode::NOT_FOUND,
+                "Nothing is served under this host name here. Use the one of the listener (spec.listeners[].hostname).\n".to_owned(),
+            ),
+            Self::Origin => (
+                StatusCode::FORBIDDEN,
+                json(4, "Origin not allowed: add it to cors.allowedOrigins of the listener"),
+            ),
+            Self::Transport => (StatusCode::BAD_REQUEST, json(0, "Transport unknown")),
+            Self::Upgrade => (StatusCode::BAD_REQUEST, json(3, "Bad request")),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("A message may have {max_payload} bytes here (maxPayload of the listener).\n"),
+            ),
+            Self::LengthRequired => (StatusCode::LENGTH_REQUIRED, "Send Content-Length.\n".to_owned()),
+            Self::SessionClosed => (StatusCode::BAD_REQUEST, json(1, "Session ID unknown")),
+            Self::Draining | Self::TlsHandshake | Self::TlsTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "This gateway takes no new connections: connect again.\n".to_owned(),
+            ),
+        };
+        let content_type = match body.starts_with('{') {
+            true => "application/json",
+            false => "text/plain; charset=utf-8",
+        };
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,123 @@
+//! What a listener answers to each request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use aldis_crds::gateway::Transport;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
+use tower::{Layer as _, ServiceExt as _};
+
+use super::polling::Reply;
+use super::refusal::Refusal;
+use super::{Ends, transports, upgrade};
+use crate::connection::Connection;
+use crate::wire::open_with_max_payload;
+
+/// Answers one request: what the listener refuses, then with the headers that browsers need.
+pub(super) async fn respond(
+    mut request: Request<Incoming>,
+    connection: Connection,
+    ends: Ends,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    detach(&mut request);
+    let policy = ends.policy.load_full();
+    if let Err(refusal) = policy.admit(&request) {
+        return Ok(refused(&ends, refusal));
+    }
+    let answer = tower::service_fn(move |request| {
+        let (connection, ends) = (connection.clone(), ends.clone());
+        async move { Ok::<_, Infallible>(answer(request, connection, ends).await) }
+    });
+    match &policy.cors {
+        Some(cors) => cors.layer(answer).oneshot(request).await,
+        None => answer.oneshot(request).await,
+    }
+}
+
+async fn answer(request: Request<Incoming>, connection: Connection, ends: Ends) -> Response<Full<Bytes>> {
+    let mut request = match ends.beside.answer(request).await {
+        Ok(response) => return response,
+        Err(request) => request,
+    };
+    if let Err(refusal) = admit(&request, &ends) {
+        return refused(&ends, refusal);
+    }
+    if let Some(accept) = upgrade::accept_key(&request) {
+        let tasks = ends.tasks.clone();
+        tasks.spawn(upgrade::take_over(request, connection, ends));
+        return upgrade::switching_protocols(accept);
+    }
+    if upgrade::claims_websocket(&request) {
+        return refused(&ends, Refusal::Upgrade);
+    }
+    let (uri, is_get) = (request.uri().clone(), request.method() == Method::GET);
+    request.extensions_mut().insert(connection);
+    let (engine, transports) = (Arc::clone(&ends.engine), Arc::clone(&ends.transports));
+    if transports::begins_session(&uri) {
+        let reply = Reply::of(engine.answer(request).await).await;
+        transports.opens(&reply);
+        return open_packet(reply, &ends).into_response();
+    }
+    match transports.polled(&uri).filter(|_| is_get) {
+        Some(polled) => {
+            let asked = uri.clone();
+            let ask = async move {
+                let reply = Reply::of(engine.answer(request).await).await;
+                transports.complete(&asked, reply)
+            };
+            polled.poll(transports::timestamp(&uri), ask).await.into_response()
+        }
+        None => engine.answer(request).await,
+    }
+}
+
+/// Lets a request pass to its session, or begin one.
+fn admit(request: &Request<Incoming>, ends: &Ends) -> Result<(), Refusal> {
+    let settings = &ends.settings;
+    if transports::transport(request.uri()).is_some_and(|transport| !settings.transports.contains(&transport)) {
+        return Err(Refusal::Transport);
+    }
+    ends.transports.admit(request.uri())?;
+    if request.method() != Method::POST {
+        return Ok(());
+    }
+    match request.body().size_hint().exact() {
+        Some(length) if length <= settings.max_payload as u64 => Ok(()),
+        Some(_) => Err(Refusal::TooLarge),
+        None => Err(Refusal::LengthRequired),
+    }
+}
+
+fn refused(ends: &Ends, refusal: Refusal) -> Response<Full<Bytes>> {
+    ends.refused(refusal);
+    tracing::debug!(listener = %ends.name, reason = refusal.as_str(), "request refused");
+    refusal.response(ends.settings.max_payload)
+}
+
+/// The open packet with what clients may send at once, and the transports that there are.
+fn open_packet(reply: Reply, ends: &Ends) -> Reply {
+    let told = reply
+        .text()
+        .and_then(|text| open_with_max_payload(text, ends.settings.max_payload));
+    let Some(told) = told else { return reply };
+    reply.with_text(match ends.settings.transports.contains(&Transport::Websocket) {
+        true => told,
+        false => told.replacen("\"upgrades\":[\"websocket\"]", "\"upgrades\":[]", 1),
+    })
+}
+
+/// Headers and URI are parts of hyper's read buffer, which a socket that keeps them would keep: 16 KiB a client.
+fn detach<B>(request: &mut Request<B>) {
+    let headers: HeaderMap = request
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?)))
+        .collect();
+    *request.headers_mut() = headers;
+    if let Ok(uri) = request.uri().to_string().parse() {
+        *request.uri_mut() = uri;
+    }
+}

@@ -1,0 +1,187 @@
+//! status: what this gateway serves, and what is wrong with it; what health and `/config` tell.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use aldis_core::table::BadChannel;
+use aldis_crds::contract::GatewayConfig;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::listener::policy::BadListener;
+
+/// Where a gateway is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is in force yet.
+    Starting,
+    /// Clients should come.
+    Serving,
+    /// It stops: no more clients should come.
+    Draining,
+}
+
+/// The configuration in force.
+#[derive(Debug, Default)]
+pub struct InForce {
+    /// It; `None` before the first.
+    pub config: Option<GatewayConfig>,
+    /// Names of its keys.
+    pub keys: Vec<String>,
+    /// [`hash`] of it.
+    pub hash: String,
+    /// When it came in force, in ms since 1970.
+    pub since: i64,
+    /// Channels that can not be served as they are configured.
+    pub bad_channels: Vec<BadChannel>,
+    /// Listeners that can not be served as they are configured.
+    pub bad_listeners: Vec<(String, BadListener)>,
+    /// Fields that have changed and need a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// A newer configuration that was not put in force.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+    /// When it was found, in ms since 1970.
+    pub since: i64,
+}
+
+/// Everything about one gateway that is not a count.
+#[derive(Debug)]
+pub struct Status {
+    phase: AtomicU8,
+    in_force: ArcSwap<InForce>,
+    rejected: ArcSwapOption<Rejected>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            in_force: ArcSwap::from_pointee(InForce::default()),
+            rejected: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl Status {
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        [Phase::Starting, Phase::Serving, Phase::Draining][usize::from(self.phase.load(Ordering::Relaxed))]
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// What is in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
+    }
+
+    pub(crate) fn put_in_force(&self, in_force: InForce) {
+        self.in_force.store(Arc::new(in_force));
+        self.rejected.store(None);
+    }
+
+    pub(crate) fn set_bad_listeners(&self, bad_listeners: Vec<(String, BadListener)>) {
+        let before = self.in_force.load_full();
+        self.in_force.store(Arc::new(InForce {
+            config: before.config.clone(),
+            keys: before.keys.clone(),
+            hash: before.hash.clone(),
+            since: before.since,
+            bad_channels: before.bad_channels.clone(),
+            bad_listeners,
+            needs_restart: before.needs_restart.clone(),
+        }));
+    }
+
+    /// The newest configuration, where it is not in force.
+    pub fn rejected(&self) -> Option<Arc<Rejected>> {
+        self.rejected.load_full()
+    }
+
+    pub(crate) fn reject(&self, rejected: Rejected) {
+        self.rejected.store(Some(Arc::new(rejected)));
+    }
+
+    /// Whether clients should come to this gateway rather than to its peers. Only what is its own counts: what all of them
+    /// lack (Kafka, a certificate, a good configuration) takes none of them out of service, or nobody could come back.
+    pub fn is_ready(&self) -> bool {
+        let in_force = self.in_force.load();
+        let no_port = |(_, bad): &(String, BadListener)| matches!(bad, BadListener::NoPort { .. });
+        self.phase() == Phase::Serving && in_force.config.is_some() && !in_force.bad_listeners.iter().any(no_port)
+    }
+
+    /// What is wrong, each as the thing that is: `configuration`, `channels`, `listeners`, `restart`.
+    pub fn degraded(&self) -> Vec<&'static str> {
+        let in_force = self.in_force.load();
+        let problems = [
+            ("configuration", self.rejected.load().is_some()),
+            ("channels", !in_force.bad_channels.is_empty()),
+            ("listeners", !in_force.bad_listeners.is_empty()),
+            ("restart", !in_force.needs_restart.is_empty()),
+        ];
+        problems
+            .into_iter()
+            .filter(|(_, is)| *is)
+            .map(|(what, _)| what)
+            .collect()
+    }
+}
+
+/// The first 16 hex digits of the SHA-256 of a configuration as JSON: the same wherever it is in force. Keys are not in it.
+pub fn hash(config: &GatewayConfig) -> String {
+    let json = serde_json::to_vec(config).unwrap_or_default();
+    digest(&SHA256, &json).as_ref()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_its_own_makes_a_gateway_not_ready() {
+        let status = Status::default();
+        assert!(!status.is_ready(), "nothing is in force");
+        let config: GatewayConfig = serde_json::from_str(
+            r#"{"version": 1, "kafka": {"bootstrapServers": [], "groupId": "", "deadLetterTopic": "", "ingressTopic": ""}, "listeners": [], "channels": []}"#,
+        )
+        .unwrap();
+        let in_force = |bad_listeners| InForce {
+            config: Some(config.clone()),
+            bad_listeners,
+            ..InForce::default()
+        };
+        status.put_in_force(in_force(vec![]));
+        assert!(!status.is_ready(), "it does not serve yet");
+        status.enter(Phase::Serving);
+        assert!(status.is_ready() && status.degraded().is_empty());
+        status.put_in_force(in_force(vec![("web".to_owned(), BadListener::NoCertificate)]));
+        assert_eq!((status.is_ready(), status.degraded()), (true, vec!["listeners"]));
+        let source = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let address = ([127, 0, 0, 1], 1).into();
+        status.put_in_force(in_force(vec![(
+            "web".to_owned(),
+            BadListener::NoPort { address, source },
+        )]));
+        assert!(!status.is_ready(), "a port that this machine does not give is its own");
+        status.put_in_force(in_force(vec![]));
+        status.reject(Rejected {
+            reason: "no JSON".to_owned(),
+            since: 0,
+        });
+        assert_eq!((status.is_ready(), status.degraded()), (true, vec!["configuration"]));
+        status.put_in_force(in_force(vec![]));
+        assert_eq!(status.degraded(), [""; 0], "the next good one ends that");
+        status.enter(Phase::Draining);
+        assert!(!status.is_ready());
+    }
+}

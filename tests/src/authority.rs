@@ -1,0 +1,41 @@
+//! A certificate authority of a test, and certificates of it for this machine.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use crate::kafka::unique;
+
+/// An authority that nobody trusts unless told to.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate, in PEM: what a client trusts.
+    pub(crate) pem: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Issuers are found by name: each has its own, and none that of a certificate.
+        params.distinguished_name.push(DnType::CommonName, unique("authority"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// The manifest of a Secret with a new certificate for 127.0.0.1 and localhost.
+    pub(crate) fn secret(&self, namespace: &str, name: &str) -> String {
+        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let indented = |pem: String| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
+            indented(chain),
+            indented(key.serialize_pem())
+        )
+    }
+}
