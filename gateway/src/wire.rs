@@ -24,11 +24,13 @@ use crate::hub::Pace;
 use crate::sabotage::Rule;
 
 mod frame;
+mod ping;
 mod state;
 
 use frame::split_frame;
 pub use frame::text_frame;
 pub(crate) use frame::{connect_namespace, connect_with_pid, error_with_code, open_with_max_payload, refusal_text};
+use ping::PONG;
 use state::{OpensAt, State};
 
 /// Bytes that may wait for one client. 1 MiB, as Centrifugo's: seconds of a busy room; more means that it does not read.
@@ -58,7 +60,7 @@ pub struct Wire<S: AsyncWrite + Unpin + Send + 'static> {
     /// Bytes that came with the upgrade request.
     prefix: Bytes,
     /// Dropped when socketioxide lets go of the stream.
-    _kept: Option<Box<dyn Send + Sync>>,
+    kept: Option<Box<dyn Send + Sync>>,
 }
 
 impl<S: AsyncWrite + Unpin + Send + 'static> Wire<S> {
@@ -72,17 +74,16 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Wire<S> {
     /// Drops `value` when socketioxide lets go of the stream.
     #[must_use]
     pub fn keeping(mut self, value: Box<dyn Send + Sync>) -> Self {
-        self._kept = Some(value);
+        self.kept = Some(value);
         self
     }
 }
 
-/// The client is told at once that this is over, whoever still holds the other end.
 impl<S: AsyncWrite + Unpin + Send + 'static> Drop for Wire<S> {
+    /// The stream goes with socketioxide's end, whoever still has the hub's: else the client of a session that was closed
+    /// would wait for the end of its connection.
     fn drop(&mut self) {
-        let mut state = self.line.lock();
-        state.let_go();
-        self.line.write(&mut state);
+        self.line.lock().let_go();
     }
 }
 
@@ -139,7 +140,7 @@ fn wire_that_stalls<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Wire {
             line: Arc::clone(&line),
             prefix,
-            _kept: None,
+            kept: None,
         },
         Arc::new(LineLink(line)),
     )
@@ -163,8 +164,6 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
         {
             state.draining = true;
             tokio::spawn(Arc::clone(self).drain());
-        } else {
-            state.shut_down_if_released();
         }
     }
 
@@ -181,7 +180,9 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
             // Something may have come after the last write, and was left to this task.
             if state.failed || (done.is_ok() && state.queue.is_empty()) {
                 state.draining = false;
-                state.shut_down_if_released();
+                if state.let_go {
+                    state.stream = None;
+                }
                 if let Some(waker) = state.flushing.take() {
                     waker.wake();
                 }
@@ -203,7 +204,11 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
     }
 
     fn switch(&self, namespace: &str) {
-        self.0.lock().set_gate(namespace, OpensAt::Switch);
+        let opens_at = match Rule::Upgrade.is_on() {
+            true => OpensAt::Switch,
+            false => OpensAt::Open,
+        };
+        self.0.lock().set_gate(namespace, opens_at);
     }
 
     fn send(&self, namespace: &str, frame: &Bytes, pace: Pace) -> Result<(), LinkError> {
@@ -232,7 +237,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.prefix.has_remaining() {
             let length = self.prefix.len().min(buf.remaining());
-            buf.put_slice(&self.prefix.split_to(length));
+            let bytes = self.prefix.split_to(length);
+            self.line.lock().first_ping.read(&bytes);
+            buf.put_slice(&bytes);
             return Poll::Ready(Ok(()));
         }
         let mut state = self.line.lock();
@@ -240,8 +247,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Wire<S> {
         if state.failed {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        if buf.remaining() >= PONG.len() && state.first_ping.answers() {
+            buf.put_slice(&PONG);
+            return Poll::Ready(Ok(()));
+        }
         state.reading = Some(cx.waker().clone());
-        Pin::new(&mut state.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let Some(stream) = &mut state.stream else {
+            return Poll::Ready(Ok(()));
+        };
+        let read = Pin::new(stream).poll_read(cx, buf);
+        state.first_ping.read(&buf.filled()[before..]);
+        read
     }
 }
 
@@ -287,7 +304,10 @@ impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.line.lock();
         state.closed = true;
-        Pin::new(&mut state.stream).poll_shutdown(cx)
+        match &mut state.stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

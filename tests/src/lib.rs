@@ -43,4 +43,10 @@ mod redis;
 mod adapters;
 
 #[cfg(test)]
+mod repeating;
+
+#[cfg(test)]
+mod raw;
+
+#[cfg(test)]
 mod tests;

@@ -36,6 +36,9 @@ pub(super) trait Engine: Send + Sync {
         request: Request<()>,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
+    /// Has socketioxide do what a request asks; its answer is of no interest.
+    fn ask(&self, request: Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
     /// Ends a session that polls as its client would: with a close packet.
     fn end(&self, sid: &str) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
@@ -70,17 +73,22 @@ where
         Box::pin(async move { taken.await.map_err(|error| error.to_string()) })
     }
 
+    fn ask(&self, request: Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let Ok(_) = answer.await;
+        })
+    }
+
     fn end(&self, sid: &str) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("/socket.io/?EIO=4&transport=polling&sid={sid}"))
             .body(Full::from(CLOSE));
-        let answer = request.ok().map(|request| self.0.call(request));
-        Box::pin(async move {
-            if let Some(answer) = answer {
-                answer.await.ok();
-            }
-        })
+        match request {
+            Ok(request) => self.ask(request),
+            Err(_) => Box::pin(async {}),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
 use tokio_util::sync::CancellationToken;
@@ -281,6 +281,14 @@ impl Polled {
             };
         }
     }
+}
+
+/// What takes and answers the first ping of a session, which socketioxide sends at once, and Engine.IO after an interval.
+pub(super) fn answering_first_ping(sid: &str) -> impl Iterator<Item = Request<Full<Bytes>>> {
+    let uri = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    [(Method::GET, ""), (Method::POST, "3")]
+        .into_iter()
+        .filter_map(move |(method, body)| Request::builder().method(method).uri(&uri).body(Full::from(body)).ok())
 }
 
 /// Puts what socketioxide does not know into a polling reply: names of sessions into CONNECTs (`pids`: namespace and pid, taken

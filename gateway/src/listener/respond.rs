@@ -12,7 +12,7 @@ use tower::{Layer as _, ServiceExt as _};
 
 use super::polling::Reply;
 use super::refusal::Refusal;
-use super::{Ends, transports, upgrade};
+use super::{Ends, polling, transports, upgrade};
 use crate::connection::Connection;
 use crate::wire::open_with_max_payload;
 
@@ -58,7 +58,11 @@ async fn answer(request: Request<Incoming>, connection: Connection, ends: Ends) 
     let (engine, transports) = (Arc::clone(&ends.engine), Arc::clone(&ends.transports));
     if transports::begins_session(&uri) {
         let reply = Reply::of(engine.answer(request).await).await;
-        transports.opens(&reply);
+        if let Some(sid) = transports.opens(&reply) {
+            for request in polling::answering_first_ping(sid) {
+                engine.ask(request).await;
+            }
+        }
         return open_packet(reply, &ends).into_response();
     }
     match transports.polled(&uri).filter(|_| is_get) {

@@ -175,14 +175,13 @@ impl Transports {
         session_id(uri).is_some_and(|sid| self.lock().closed.contains_key(sid))
     }
 
-    /// Remembers the session that a polling reply opens, if it does.
-    pub(super) fn opens(&self, reply: &Reply) {
-        let Some(sid) = reply.text().and_then(opened) else {
-            return;
-        };
+    /// Remembers the session that a polling reply opens, if it does, and gives its id.
+    pub(super) fn opens<'r>(&self, reply: &'r Reply) -> Option<&'r str> {
+        let sid = reply.text().and_then(opened)?;
         let mut sessions = self.lock();
         sessions.sweep(self.heartbeat);
         sessions.polled.insert(sid.to_owned(), Arc::new(Polled::new()));
+        Some(sid)
     }
 
     /// The session of a polling request.

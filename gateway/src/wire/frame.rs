@@ -111,6 +111,13 @@ fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// What follows a frame's header.
+pub(super) fn body(frame: &[u8]) -> &[u8] {
+    header(frame)
+        .and_then(|(header, _)| frame.get(header..))
+        .unwrap_or_default()
+}
+
 /// What a frame of socketioxide is, as far as the wire has to know.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Packet<'f> {
@@ -136,9 +143,7 @@ pub(super) enum Packet<'f> {
 
 impl<'f> Packet<'f> {
     pub(super) fn of(frame: &'f [u8]) -> Self {
-        let body = header(frame)
-            .and_then(|(header, _)| frame.get(header..))
-            .unwrap_or_default();
+        let body = body(frame);
         match frame.first() {
             Some(&CLOSE) => Packet::Close,
             Some(&BINARY) => Packet::Attachment,

@@ -8,14 +8,18 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::frame::{CLOSE_FRAME, ENGINE_CLOSE, Packet, text_frame, with_code, with_max_payload, with_pid};
+use super::frame::{CLOSE_FRAME, ENGINE_CLOSE, Packet, body, text_frame, with_code, with_max_payload, with_pid};
+use super::ping::FirstPing;
 use super::{FRAME_BYTES, FRAMES_PER_WRITE, LinkError, QUEUE_BYTES};
 use crate::hub::Pace;
 use crate::sabotage::Rule;
 
 /// Everything between socketioxide, the hub and the stream of one client.
 pub(super) struct State<S> {
-    pub(super) stream: S,
+    /// `None` once it is done with.
+    pub(super) stream: Option<S>,
+    /// socketioxide has let go of it: it ends when everything is written.
+    pub(super) let_go: bool,
     /// The beginning of a frame of socketioxide.
     pub(super) partial: BytesMut,
     pub(super) queue: VecDeque<Bytes>,
@@ -38,8 +42,7 @@ pub(super) struct State<S> {
     pub(super) upgraded: bool,
     /// What the open packet is to tell, until it has passed.
     pub(super) max_payload: Option<usize>,
-    /// socketioxide has let go of the stream.
-    released: bool,
+    pub(super) first_ping: FirstPing,
     /// Somebody waits for the stream to become writable, and will write everything.
     pub(super) draining: bool,
     /// Whom to wake when everything is written.
@@ -72,27 +75,23 @@ impl<S: AsyncWrite + Unpin> State<S> {
                 .take(FRAMES_PER_WRITE)
                 .map(|frame| io::IoSlice::new(frame))
                 .collect();
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices) {
+            let Some(stream) = &mut self.stream else {
+                self.fail();
+                break;
+            };
+            match Pin::new(stream).poll_write_vectored(cx, &slices) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(written)) if written > 0 => self.advance(written),
                 Poll::Ready(_) => self.fail(),
             }
         }
         // TLS has a buffer of its own.
-        match Pin::new(&mut self.stream).poll_flush(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => self.fail(),
+        match self.stream.as_mut().map(|stream| Pin::new(stream).poll_flush(cx)) {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(Err(_))) => self.fail(),
+            Some(Poll::Ready(Ok(()))) | None => {}
         }
         Poll::Ready(())
-    }
-
-    /// Ends the stream, once all that was queued is written and nobody will write any more.
-    pub(super) fn shut_down_if_released(&mut self) {
-        if self.released {
-            // TCP is told at once; TLS says goodbye as far as its socket takes it.
-            let _ = Pin::new(&mut self.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
-        }
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -114,7 +113,8 @@ impl<S: AsyncWrite + Unpin> State<S> {
 impl<S> State<S> {
     pub(super) fn over(stream: S) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
+            let_go: false,
             partial: BytesMut::new(),
             queue: VecDeque::new(),
             queued: 0,
@@ -128,8 +128,8 @@ impl<S> State<S> {
             reading: None,
             written: 0,
             upgraded: false,
-            released: false,
             max_payload: None,
+            first_ping: FirstPing::default(),
             draining: false,
             flushing: None,
         }
@@ -148,13 +148,6 @@ impl<S> State<S> {
         self.gates.clear();
     }
 
-    /// Nobody reads or writes any more but what is queued.
-    pub(super) fn let_go(&mut self) {
-        self.close_gates(|_| true);
-        self.closed = true;
-        self.released = true;
-    }
-
     /// Engine.IO's close and a WebSocket Close, behind what is queued.
     pub(super) fn close(&mut self) {
         if self.closed {
@@ -164,6 +157,16 @@ impl<S> State<S> {
         self.push(Bytes::from_static(&CLOSE_FRAME));
         self.close_gates(|_| true);
         self.closed = true;
+    }
+
+    /// Nobody writes any more. The stream ends now, or once what is queued is written.
+    pub(super) fn let_go(&mut self) {
+        self.closed = true;
+        self.let_go = true;
+        self.close_gates(|_| true);
+        if !self.draining {
+            self.stream = None;
+        }
     }
 
     /// Bytes that wait besides what the client has missed.
@@ -182,6 +185,12 @@ impl<S> State<S> {
 
     /// A whole frame of socketioxide.
     pub(super) fn pass(&mut self, frame: Bytes) {
+        if self.first_ping.takes(body(&frame)) {
+            if let Some(waker) = self.reading.take() {
+                waker.wake();
+            }
+            return;
+        }
         match Packet::of(&frame) {
             Packet::Probe => self.push(frame),
             Packet::Open => {

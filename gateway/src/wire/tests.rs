@@ -187,6 +187,39 @@ async fn a_client_that_takes_nothing_for_long_is_given_up() {
 }
 
 #[tokio::test]
+async fn the_first_ping_is_answered_on_the_wire_and_the_next_by_the_client() {
+    let (mut wire, _link, mut client) = ends(4096);
+    write(&mut wire, "0{\"sid\":\"x\"}").await;
+    write(&mut wire, "2").await;
+    write(&mut wire, "40{}").await;
+    write(&mut wire, "2").await;
+    assert_eq!(read_texts(&mut client, 3).await, ["0{\"sid\":\"x\"}", "40{}", "2"]);
+    client.write_all(b"next").await.unwrap();
+    let mut read = [0; 11];
+    wire.read_exact(&mut read).await.unwrap();
+    assert_eq!(read[..], [&PONG[..], b"next"].concat());
+}
+
+#[tokio::test]
+async fn a_client_sees_the_end_when_socketioxide_lets_go_whoever_has_the_link() {
+    let (mut wire, link, mut client) = ends(4096);
+    write(&mut wire, "0{}").await;
+    drop(wire);
+    assert_eq!(read_texts(&mut client, 1).await, ["0{}"]);
+    let ended = tokio::time::timeout(Duration::from_secs(10), client.read(&mut [0])).await;
+    assert_eq!(ended.unwrap().unwrap(), 0);
+    assert_eq!(link.send("/", &text_frame("42[]"), Pace::Live), Err(LinkError::Closed));
+    // What is queued goes out first.
+    let (mut wire, _link, mut client) = ends(8);
+    wire.write_all(&text_frame("a longer text")).await.unwrap();
+    wire.flush().await.unwrap();
+    drop(wire);
+    assert_eq!(read_texts(&mut client, 1).await, ["a longer text"]);
+    let ended = tokio::time::timeout(Duration::from_secs(10), client.read(&mut [0])).await;
+    assert_eq!(ended.unwrap().unwrap(), 0);
+}
+
+#[tokio::test]
 async fn socketioxide_is_never_held_up_and_what_it_writes_is_bounded_in_bytes() {
     let (mut wire, _link, _client) = ends(64);
     let reply = text_frame(&format!("42[\"{}\"]", "x".repeat(100_000)));
