@@ -1,6 +1,6 @@
 //! app: the gateway, put together: configuration in, listeners and consumer running, until it is stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use aldis_core::channel::Channel;
 use aldis_core::table::Table;
 use aldis_crds::contract::files::key_files;
 use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys};
+use aldis_crds::names::ChannelName;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
@@ -210,12 +211,16 @@ impl Gateway {
             *current = topics;
             changed
         });
+        let changed = with_other_rooms(&wanted.0, config);
         let shared = Arc::clone(&self.shared);
-        // Every room of every client is asked for again: seconds, where there are many.
+        // Every room of their clients is asked for again: seconds, where there are many.
         tokio::task::spawn_blocking(move || {
-            for channel in shared.table.load_full().channels() {
-                sockets::recheck::channel(&shared, channel);
-            }
+            let table = shared.table.load_full();
+            let changed = table
+                .channels()
+                .iter()
+                .filter(|channel| changed.contains(&channel.name));
+            changed.for_each(|channel| sockets::recheck::channel(&shared, channel));
         });
         for channel in gone {
             self.shared.sessions.forget(&channel.name);
@@ -349,4 +354,18 @@ async fn sweep(shared: &Shared) {
             shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
         }
     }
+}
+
+/// The channels whose rooms are declared otherwise than before.
+fn with_other_rooms(before: &GatewayConfig, now: &GatewayConfig) -> HashSet<ChannelName> {
+    let rooms: HashMap<_, _> = before
+        .channels
+        .iter()
+        .map(|config| (&config.channel, &config.spec.rooms))
+        .collect();
+    let channels = now.channels.iter();
+    channels
+        .filter(|config| rooms.get(&config.channel) != Some(&&config.spec.rooms))
+        .map(|config| config.channel.clone())
+        .collect()
 }

@@ -73,6 +73,15 @@ pub struct Session {
     state: Mutex<State>,
 }
 
+/// How a session begins. All of it counts from before its client has heard of it: its CONNECT may be lost on the way.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Where: what counts where its client has not received any position since.
+    pub at: Position,
+    /// Why another one before it was not recovered; until its client has heard so, it is to be told again.
+    pub reason: Option<&'static str>,
+}
+
 #[derive(Debug)]
 struct State {
     /// Of its latest client.
@@ -81,10 +90,10 @@ struct State {
     ended: bool,
     /// Who has it; `None` before its client is there, and once it is gone.
     client: Option<ClientId>,
-    /// Where its first client began: what counts where that has not received any position.
-    began: Option<Position>,
+    /// Where and how it began.
+    start: Start,
     /// Where its latest client began: that one has said that it had everything up to here.
-    begun: Option<Position>,
+    begun: Position,
     joined: Vec<Joined>,
     /// How its last client went, where that is known.
     parted: Option<Parted>,
@@ -105,10 +114,10 @@ pub struct Claim {
     pub rooms: Vec<Joined>,
     /// How its last client went, where that is known.
     pub parted: Option<Parted>,
-    /// Where its first client began; `None` where there was none.
-    pub began: Option<Position>,
+    /// Where and how it began.
+    pub start: Start,
     /// Where its latest client began.
-    pub begun: Option<Position>,
+    pub begun: Position,
 }
 
 /// Sessions of all channels.
@@ -138,7 +147,14 @@ impl NoSession {
 
 impl Sessions {
     /// A new session. It waits for its client from now on.
-    pub fn begin(&self, channel: &ChannelName, identity: &Arc<Identity>, now: Millis) -> (Arc<Session>, Generation) {
+    pub fn begin(
+        &self,
+        channel: &ChannelName,
+        identity: &Arc<Identity>,
+        start: Start,
+        joined: Vec<Joined>,
+        now: Millis,
+    ) -> (Arc<Session>, Generation) {
         let generation = Generation(1);
         let session = Arc::new(Session {
             pid: Pid::new(),
@@ -147,9 +163,9 @@ impl Sessions {
                 generation,
                 ended: false,
                 client: None,
-                began: None,
-                begun: None,
-                joined: Vec::new(),
+                begun: start.at.clone(),
+                start,
+                joined,
                 parted: None,
                 waits_since: Some(now),
             }),
@@ -245,7 +261,7 @@ impl Session {
             former: state.client.take(),
             rooms: state.joined.clone(),
             parted: state.parted,
-            began: state.began.clone(),
+            start: state.start.clone(),
             begun: state.begun.clone(),
             session: Arc::clone(&self),
         };
@@ -266,8 +282,7 @@ impl Session {
         self.write(generation, |state| {
             state.client = Some(client);
             state.identity = Arc::clone(identity);
-            state.began.get_or_insert_with(|| begin.clone());
-            state.begun = Some(begin.clone());
+            state.begun = begin.clone();
             state.joined = joined;
             state.parted = None;
             state.waits_since = None;

@@ -38,7 +38,11 @@ const PARTED: Parted = Parted { at: 7, last_sent: 5 };
 
 /// Ann's session, which client 1 has.
 fn taken(sessions: &Sessions) -> (Arc<Session>, Generation) {
-    let (session, first) = sessions.begin(&channel(), &identity("ann"), Millis(0));
+    let start = Start {
+        at: begin(),
+        reason: None,
+    };
+    let (session, first) = sessions.begin(&channel(), &identity("ann"), start, Vec::new(), Millis(0));
     assert!(session.take(first, 1, &identity("ann"), vec![joined("a", 0)], &begin()));
     (session, first)
 }

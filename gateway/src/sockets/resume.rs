@@ -19,7 +19,7 @@ use super::{Shared, rooms};
 use crate::adapter::{Adapter, Bound, ChannelRef, Incomplete, Missed, Position, Since};
 use crate::hub::{Client, CloseReason, MAX_ROOMS, Parted};
 use crate::sabotage::Rule;
-use crate::sessions::{Claim, Generation, Joined, NoSession, Session};
+use crate::sessions::{Claim, Generation, Joined, NoSession, Session, Start};
 
 mod offer;
 mod seat;
@@ -106,16 +106,6 @@ pub(super) async fn resume<A: Adapter>(
         Some(Ok(from)) => Some(read(shared, channel, from).await),
     };
 
-    let claimed = claim.and_then(Result::ok);
-    let (session, generation) = match (claimed, &read) {
-        (Some(claim), Some(Ok(_))) => (claim.session, claim.generation),
-        (claim, _) => {
-            if let Some(claim) = claim {
-                shared.sessions.end(&channel.name, &claim.session, claim.generation);
-            }
-            shared.sessions.begin(&channel.name, identity, shared.clock.now())
-        }
-    };
     let outcome = match &read {
         None => Outcome::Fresh,
         Some(Ok(_)) => Outcome::Recovered,
@@ -129,10 +119,25 @@ pub(super) async fn resume<A: Adapter>(
         at: since.rooms.get(&joined.room).copied().unwrap_or(seat.position.seq),
         ..joined
     });
+    let rooms: Vec<_> = rooms.collect();
+    let (session, generation) = match claim {
+        Some(Ok(claim)) if outcome == Outcome::Recovered => (claim.session, claim.generation),
+        // The former one waits on: whoever is cut off before it hears the new name comes back with the old one, to its rooms.
+        _ => {
+            let start = Start {
+                at: begin.clone(),
+                reason: outcome.reason(),
+            };
+            let now = shared.clock.now();
+            shared
+                .sessions
+                .begin(&channel.name, identity, start, rooms.clone(), now)
+        }
+    };
     Arrival {
         channel: Arc::clone(channel),
-        rooms: rooms.collect(),
         may_come_back: channel.history_size > 0,
+        rooms,
         seat,
         session,
         generation,
@@ -185,11 +190,7 @@ fn wish<A: Adapter>(
                     Err(_) => wish.denied.push(joined.shown.clone()),
                 }
             }
-            wish.from = Some(
-                came_to(claim, &offer.offset)
-                    .ok_or("offset")
-                    .map(|at| From::of(at, &wish.rooms)),
-            );
+            wish.from = Some(came_to(claim, &offer.offset).map(|at| From::of(at, &wish.rooms)));
             wish.add(rooms::auto(channel, identity));
         }
         none => {
@@ -211,22 +212,25 @@ fn wish<A: Adapter>(
 }
 
 /// How far the client of a session had come, for certain.
-fn came_to(claim: &Claim, offset: &Offset) -> Option<Position> {
-    let began = claim.began.as_ref()?;
+fn came_to(claim: &Claim, offset: &Offset) -> Result<Position, &'static str> {
+    let began = &claim.start.at;
     let offset = match offset {
-        // What it had before this session began is none of this session.
-        Offset::At(at) if at.epoch != began.epoch || at.seq < began.seq => began,
-        Offset::At(at) => at,
-        // A client that has not received any position yet has had nothing since it began.
-        Offset::Absent => began,
+        Offset::At(at) if at.epoch == began.epoch && at.seq >= began.seq => at,
+        // It has received nothing of this session, and what it had before is none of it: that begins with `aldis:ready`.
+        Offset::At(_) | Offset::Absent => match claim.start.reason {
+            Some(reason) => return Err(reason),
+            None => began,
+        },
         // It can not say; but where nothing has been sent since it last began, it has had that.
         Offset::Unreadable => {
-            let begun = claim.begun.as_ref()?;
-            claim.parted.filter(|parted| parted.last_sent <= begun.seq)?;
-            begun
+            let sent = claim.parted.is_none_or(|parted| parted.last_sent > claim.begun.seq);
+            if sent {
+                return Err("offset");
+            }
+            &claim.begun
         }
     };
-    Some(Position {
+    Ok(Position {
         seq: reached(offset.seq, claim.parted),
         epoch: Arc::clone(&offset.epoch),
     })
@@ -253,6 +257,15 @@ async fn read<A: Adapter>(shared: &Shared<A>, channel: &Channel, from: &From) ->
         Err(Incomplete::History) => Err("history"),
         Err(Incomplete::TooMuch) => Err("backlog"),
         Err(Incomplete::Unavailable) => Err("unavailable"),
+    }
+}
+
+impl Outcome {
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Outcome::NotRecovered(reason) => Some(reason),
+            Outcome::Fresh | Outcome::Recovered => None,
+        }
     }
 }
 
@@ -328,7 +341,7 @@ impl Arrival {
     /// `{recovered, reason?, rooms, denied?, joins?}`: what `aldis:ready` tells.
     fn info(&self) -> String {
         let mut info = json!({ "recovered": self.is_recovered(), "rooms": self.rooms() });
-        if let Outcome::NotRecovered(reason) = self.outcome {
+        if let Some(reason) = self.outcome.reason() {
             info["reason"] = reason.into();
         }
         if !self.denied.is_empty() {

@@ -193,3 +193,61 @@ async fn a_client_without_a_session_goes_on_from_a_position() {
     let told = told.until("aldis:ready", |seen| !seen.ready.is_empty()).await;
     assert_eq!(told.ready[0]["reason"], "epoch");
 }
+
+#[tokio::test]
+async fn whatever_the_gateway_sends_ends_in_a_position_or_in_no_string() {
+    let more = "  greeting: {event: hello, payload: \"just a text\"}
+  replies:
+  - {event: when, emit: {event: then, payload: \"2026-11-21\"}, ack: \"2026-11-21\", allow: \"true\"}
+  - {event: echo, emit: {event: back, args: \"{args}\"}, ack: {ok: true}, allow: \"true\"}";
+    let press = Press::open(more, None).await;
+    for transports in [
+        json!(["websocket"]),
+        json!(["polling"]),
+        json!(["polling", "websocket"]),
+    ] {
+        let options = json!({"transports": transports, "forceNew": true});
+        let client = press
+            .node
+            .connect_as("4.8", &press.gateway.url("/news"), &options)
+            .await
+            .unwrap();
+        client.join("join", json!({"room": "a"})).await;
+        assert_eq!(
+            client.ask("when", json!([])).await,
+            "2026-11-21",
+            "an acknowledgement is no event"
+        );
+        for args in [
+            json!([]),
+            json!(["text"]),
+            json!([1, "text"]),
+            json!(["text", {"a": "b"}]),
+        ] {
+            client.ask("echo", args).await;
+        }
+        press.publish("a", 1).await;
+        client.event("news").await;
+        let events = client.until("all", |seen| seen.events.len() >= 7).await.events;
+        let epoch = position(&events.iter().find(|event| event.name == "news").unwrap().args[1]).0;
+        for event in &events {
+            let last = event.args.last().unwrap_or_else(|| panic!("{event:?} has no argument"));
+            let is_position = last.as_str().is_some_and(|last| last.starts_with(&format!("{epoch}:")));
+            assert!(is_position || !last.is_string(), "{event:?} over {transports}");
+        }
+        let of = |name: &str| {
+            let named = events.iter().filter(|event| event.name == name);
+            named.map(|event| json!(event.args)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("hello"), [json!(["just a text", null])]);
+        assert_eq!(of("then"), [json!(["2026-11-21", null])]);
+        let back = [
+            json!([null]),
+            json!(["text", null]),
+            json!([1, "text", null]),
+            json!(["text", {"a": "b"}]),
+        ];
+        assert_eq!(of("back"), back);
+        client.disconnect().await;
+    }
+}

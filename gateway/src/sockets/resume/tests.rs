@@ -285,13 +285,35 @@ async fn where_something_is_gone_the_client_is_told_and_is_in_its_rooms_from_now
     house.deliver(&["a"]).await;
     assert_eq!(second.probe.seqs(), [4]);
 
-    // Its old offset, which a stock client sends with the new name, is from before this session.
+    // With its old offset it has not heard that yet: it is told again. Once it has, it is recovered like any other.
     house.part(&second);
     let third = house.come(&ann(), json!({"pid": second.pid(), "offset": "e:0"})).await;
+    assert_eq!(third.probe.ready(), told);
+    house.part(&third);
+    house.deliver(&["a"]).await;
+    let fourth = house.come(&ann(), json!({"pid": third.pid(), "offset": "e:4"})).await;
     assert_eq!(
-        (third.probe.ready()["recovered"].as_bool(), third.probe.seqs()),
-        (Some(true), vec![4])
+        (fourth.probe.ready()["recovered"].as_bool(), fourth.probe.seqs()),
+        (Some(true), vec![5])
     );
+}
+
+#[tokio::test]
+async fn who_is_cut_off_before_it_hears_its_new_name_comes_back_to_its_rooms() {
+    let house = House::keeping(2);
+    let first = house.come(&ann(), json!({})).await;
+    house.join(&first, "a");
+    house.part(&first);
+    house.deliver(&["a", "a", "a"]).await;
+    let auth = json!({"pid": first.pid(), "offset": "e:0"});
+    // Once its CONNECT never goes out, once it goes out and is lost.
+    let unheard = house.arrive(&ann(), auth.clone()).await.session.pid.reveal().to_owned();
+    house.part(&house.come(&ann(), auth.clone()).await);
+    let told = json!({"recovered": false, "rooms": ["desk:ann", "room:a"], "reason": "history"});
+    assert_eq!(house.come(&ann(), auth).await.probe.ready(), told);
+    // Once it hears the name, and nothing else.
+    let auth = json!({"pid": unheard, "offset": "e:0"});
+    assert_eq!(house.come(&ann(), auth).await.probe.ready(), told);
 }
 
 #[tokio::test]
