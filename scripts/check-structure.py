@@ -43,6 +43,8 @@ IMPURE = {
 FORBIDDEN_DEPENDENCIES = {
     ("aldis-operator", "aldis-gateway"),
     ("aldis-gateway", "aldis-operator"),
+    ("aldis-controller", "aldis-gateway"),
+    ("aldis-gateway", "aldis-controller"),
 }
 
 # Names that say nothing of what is inside.

@@ -79,7 +79,7 @@ impl Others {
 }
 
 /// Namespace and name of an object. Shown as `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
     /// Its namespace.
     pub namespace: String,

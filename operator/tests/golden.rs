@@ -195,7 +195,7 @@ fn conditions(conditions: &[Condition], out: &mut String) {
 /// What the operator would apply; each object without what all have.
 fn applied(outcome: &Outcome) -> String {
     let installation = Installation {
-        id: "aldis-system/aldis".to_owned(),
+        id: "aldis-system.aldis".to_owned(),
         gateway_image: "aldis-gateway:0".to_owned(),
     };
     let mut out = String::new();

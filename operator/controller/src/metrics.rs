@@ -1,0 +1,68 @@
+//! What the operator counts.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// All of it.
+pub struct Metrics {
+    registry: Registry,
+    /// By kind and result: `ok`, or the reason of the condition.
+    pub(crate) applied: IntCounterVec,
+    /// By kind and result: `ok`, `conflict`, `failed`.
+    pub(crate) statuses: IntCounterVec,
+    pub(crate) pass_seconds: Histogram,
+    pub(crate) leader: IntGauge,
+    pub(crate) unreadable: IntGauge,
+    pub(crate) backing_off: IntGauge,
+    pub(crate) deleted: IntCounter,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// Where a name is taken or wrong.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
+        let metrics = Self {
+            applied: IntCounterVec::new(
+                Opts::new("aldis_operator_applied_total", "Objects written, by kind and result"),
+                &["kind", "result"],
+            )?,
+            statuses: IntCounterVec::new(
+                Opts::new("aldis_operator_statuses_total", "Statuses written, by kind and result"),
+                &["kind", "result"],
+            )?,
+            pass_seconds: Histogram::with_opts(
+                HistogramOpts::new("aldis_operator_pass_seconds", "Seconds that a pass took").buckets(buckets),
+            )?,
+            leader: IntGauge::new("aldis_operator_leader", "1 in the replica that writes")?,
+            unreadable: IntGauge::new(
+                "aldis_operator_unreadable_objects",
+                "Gateways and channels that this version cannot read",
+            )?,
+            backing_off: IntGauge::new(
+                "aldis_operator_gateways_backing_off",
+                "Gateways that could not be written and wait",
+            )?,
+            deleted: IntCounter::new("aldis_operator_deleted_total", "Objects deleted whose gateway is gone")?,
+            registry,
+        };
+        let registry = &metrics.registry;
+        registry.register(Box::new(metrics.applied.clone()))?;
+        registry.register(Box::new(metrics.statuses.clone()))?;
+        registry.register(Box::new(metrics.pass_seconds.clone()))?;
+        registry.register(Box::new(metrics.leader.clone()))?;
+        registry.register(Box::new(metrics.unreadable.clone()))?;
+        registry.register(Box::new(metrics.backing_off.clone()))?;
+        registry.register(Box::new(metrics.deleted.clone()))?;
+        Ok(metrics)
+    }
+
+    /// In Prometheus' text format.
+    pub fn text(&self) -> String {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,196 @@
+//! What is to be done, from what is there. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use aldis_crds::REPLICAS_ANNOTATION;
+use aldis_crds::status::{ChannelStatus, GatewayStatus};
+use aldis_operator::configuration::Configuration;
+use aldis_operator::objects::{GATEWAY_LABEL, Installation, Owner, objects};
+use aldis_operator::status::{Observed, channel_status, gateway_status, is_paused};
+use aldis_operator::translate;
+use aldis_operator::validate::{ObjectName, Outcome, validate};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+use serde_json::Value;
+
+use crate::world::{World, by_name};
+
+/// The annotation of a pod's Lease with the hash of the index that it serves.
+pub(crate) const SERVES_ANNOTATION: &str = "aldis.dev/serves";
+
+/// Configurations of a gateway that are remembered, to know what a pod that is behind serves. 16: pods are seconds behind.
+const MAX_REMEMBERED: usize = 16;
+
+/// Everything about one gateway.
+pub(crate) struct Gateway {
+    pub(crate) name: ObjectName,
+    pub(crate) uid: String,
+    pub(crate) configuration: Configuration,
+    /// In the order in which they are applied.
+    pub(crate) objects: Vec<Value>,
+    /// Nothing of it is written.
+    pub(crate) paused: bool,
+    /// Whether every pod that takes clients serves the configuration: older parts can go.
+    pub(crate) settled: bool,
+}
+
+/// What is to be done.
+pub(crate) struct Plan {
+    pub(crate) gateways: Vec<Gateway>,
+    outcome: Outcome,
+}
+
+/// What pods may still serve: for each gateway, the hashes of its latest configurations.
+#[derive(Default)]
+pub(crate) struct Remembered(HashMap<ObjectName, VecDeque<(String, Arc<BTreeSet<String>>)>>);
+
+impl Remembered {
+    fn add(&mut self, gateway: &ObjectName, index: &str, parts: impl Iterator<Item = String>) {
+        let known = self.0.entry(gateway.clone()).or_default();
+        if known.iter().any(|(hash, _)| hash == index) {
+            return;
+        }
+        known.push_back((index.to_owned(), Arc::new(parts.chain([index.to_owned()]).collect())));
+        if known.len() > MAX_REMEMBERED {
+            known.pop_front();
+        }
+    }
+
+    fn hashes(&self, gateway: &ObjectName, index: &str) -> Arc<BTreeSet<String>> {
+        let known = self
+            .0
+            .get(gateway)
+            .and_then(|known| known.iter().find(|(hash, _)| hash == index));
+        known.map(|(_, hashes)| Arc::clone(hashes)).unwrap_or_default()
+    }
+}
+
+impl Plan {
+    pub(crate) fn new(world: &World, installation: &Installation, remembered: &mut Remembered, now: &Time) -> Self {
+        let outcome = validate(&world.objects());
+        let declared = by_name(&world.gateways);
+        let mut gateways = Vec::new();
+        for validated in &outcome.gateways {
+            let name = &validated.gateway.name;
+            let Some(gateway) = declared.get(name) else { continue };
+            let configuration = Configuration::new(&translate(validated));
+            // What is in the cluster, after a restart; then what will be.
+            if let Some(index) = world.index_of(name).and_then(|config| config.spec.index.as_ref()) {
+                remembered.add(name, &index.hash, index.channels.iter().cloned());
+            }
+            remembered.add(name, &configuration.index.hash, configuration.parts.keys().cloned());
+            let annotations = gateway.annotations();
+            let uid = gateway.uid().unwrap_or_default();
+            let owner = Owner {
+                name,
+                uid: &uid,
+                installation,
+                replicas_are_external: annotations
+                    .get(REPLICAS_ANNOTATION)
+                    .is_some_and(|value| value == "external"),
+            };
+            let seen = observed(name, world, remembered, None, now);
+            let settled = seen
+                .serving
+                .iter()
+                .all(|hashes| hashes.contains(&configuration.index.hash));
+            gateways.push(Gateway {
+                objects: objects(&owner, validated, &configuration),
+                name: name.clone(),
+                paused: is_paused(gateway),
+                uid,
+                configuration,
+                settled,
+            });
+        }
+        Self { gateways, outcome }
+    }
+
+    /// The statuses that have changed, by index of their objects. `failed`: why a gateway could not be written.
+    pub(crate) fn statuses(
+        &self,
+        world: &World,
+        remembered: &Remembered,
+        failed: &BTreeMap<ObjectName, (&'static str, String)>,
+        now: &Time,
+    ) -> (Vec<(usize, GatewayStatus)>, Vec<(usize, ChannelStatus)>) {
+        let objects = world.objects();
+        let seen = world.gateways.iter().map(|gateway| {
+            let name = ObjectName::of(&gateway.metadata);
+            let observed = observed(&name, world, remembered, failed.get(&name).cloned(), now);
+            (name, observed)
+        });
+        let seen: BTreeMap<_, _> = seen.collect();
+        let nothing = Observed::default();
+        let planned: BTreeMap<_, _> = self
+            .gateways
+            .iter()
+            .map(|gateway| (gateway.name.clone(), gateway))
+            .collect();
+        let of = |name: &ObjectName| seen.get(name).unwrap_or(&nothing);
+        let gateways = world.gateways.iter().enumerate().filter_map(|(position, gateway)| {
+            let name = ObjectName::of(&gateway.metadata);
+            let configuration = planned.get(&name).map(|gateway| &gateway.configuration);
+            let status = gateway_status(position, &objects, &self.outcome, configuration, of(&name), now)?;
+            Some((position, status))
+        });
+        let served: BTreeMap<_, _> = planned
+            .iter()
+            .map(|(name, gateway)| (name.clone(), (&gateway.configuration, of(name))))
+            .collect();
+        let unreadable: BTreeSet<_> = world
+            .unreadable_channels
+            .iter()
+            .map(|(metadata, _)| ObjectName::of(metadata))
+            .collect();
+        let channels = world.channels.iter().enumerate().filter_map(|(position, channel)| {
+            // What it says of itself is not known.
+            if unreadable.contains(&ObjectName::of(&channel.metadata)) {
+                return None;
+            }
+            let status = channel_status(position, &objects, &self.outcome, &served, now)?;
+            Some((position, status))
+        });
+        (gateways.collect(), channels.collect())
+    }
+}
+
+/// What pods of a gateway are there, and what each says that it serves.
+fn observed(
+    gateway: &ObjectName,
+    world: &World,
+    remembered: &Remembered,
+    failed: Option<(&'static str, String)>,
+    now: &Time,
+) -> Observed {
+    let name = ObjectName::new(&gateway.namespace, format!("aldis-{}", gateway.name));
+    let deployment = world
+        .deployments
+        .iter()
+        .find(|deployment| ObjectName::of(&deployment.metadata) == name);
+    let status = deployment.and_then(|deployment| deployment.status.as_ref());
+    let desired = deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas);
+    let serving = world.leases.iter().filter(|lease| {
+        let is_its = lease.labels().get(GATEWAY_LABEL) == Some(&gateway.name);
+        is_its && lease.namespace().as_ref() == Some(&gateway.namespace) && is_fresh(lease, now)
+    });
+    let serving = serving.filter_map(|lease| lease.annotations().get(SERVES_ANNOTATION));
+    let count = |number: Option<i32>| u32::try_from(number.unwrap_or_default()).unwrap_or_default();
+    Observed {
+        desired: count(desired),
+        ready: count(status.and_then(|status| status.ready_replicas)),
+        serving: serving.map(|index| remembered.hashes(gateway, index)).collect(),
+        failed,
+    }
+}
+
+/// Whether a pod still renews its Lease. One that does not has gone, or hangs.
+fn is_fresh(lease: &Lease, now: &Time) -> bool {
+    let Some(spec) = &lease.spec else { return false };
+    let (Some(renewed), Some(seconds)) = (&spec.renew_time, spec.lease_duration_seconds) else {
+        return false;
+    };
+    now.0.duration_since(renewed.0).as_secs() <= i64::from(seconds)
+}
