@@ -69,6 +69,9 @@ pub struct ChannelConfig {
     /// Whether its HTTP endpoints may be used by who shows no token, where their `allow` lets them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
+    /// What its requests may reach beside public addresses over https: `tenants[].egress` of the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<String>,
 }
 
 /// A Socket.IO namespace on a listener.

@@ -22,8 +22,10 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
 use crate::dead_letter::DeadLetters;
+use crate::egress;
 use crate::http::{Http, Publisher};
 use crate::hub::Hub;
+use crate::jwks::Jwks;
 use crate::listener::close::Pace;
 use crate::listeners::{Listeners, Ports};
 use crate::metrics::Metrics;
@@ -126,6 +128,7 @@ impl Gateway {
             adapter: MemoryAdapter::new(epoch, Arc::clone(&hub), clock),
             hub,
             sessions: Sessions::default(),
+            jwks: Jwks::new(egress::Http::new()?, Arc::clone(&metrics), clock),
             metrics: Arc::clone(&metrics),
             clock,
         });
@@ -204,6 +207,7 @@ impl Gateway {
         let before = before.channels().iter();
         let gone: Vec<_> = before.filter(|channel| !stays(channel)).cloned().collect();
         let topics = table.topics();
+        self.shared.jwks.follow(&table);
         self.shared.table.store(Arc::new(table));
         let bad_listeners = self.listeners.follow(&config.listeners, keys).await;
         self.topics.send_if_modified(|current| {

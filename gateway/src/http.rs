@@ -24,6 +24,7 @@ use serde_json::json;
 
 use crate::adapter::Adapter;
 use crate::sockets::Shared;
+use crate::sockets::identify::{NotAdmitted, identify};
 use crate::status::Status;
 
 mod api;
@@ -88,7 +89,7 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
     let endpoint = &channel.endpoints[index];
     let answer = async {
         let body = read_json(&parts.headers, body).await?;
-        let identity = side.http.identity(channel, &parts.headers)?;
+        let identity = side.http.identity(channel, &parts.headers).await?;
         let query = parts.uri.query().unwrap_or_default();
         let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let call = Call {
@@ -155,7 +156,7 @@ impl<A: Adapter> Side<A> {
 
 impl<A: Adapter> Http<A> {
     /// Who calls: `None` for who shows no token. A token that fails never counts as none.
-    fn identity(&self, channel: &Channel, headers: &HeaderMap) -> Result<Option<Identity>, Refused> {
+    async fn identity(&self, channel: &Channel, headers: &HeaderMap) -> Result<Option<Identity>, Refused> {
         let Some(authorization) = headers.get(header::AUTHORIZATION) else {
             return Ok(None);
         };
@@ -176,15 +177,21 @@ impl<A: Adapter> Http<A> {
             query: &[],
             auth: Some(&auth),
         };
-        let identity = channel.methods.authenticate(&handshake, self.shared.clock.now());
-        identity.map(Some).map_err(|refused| {
-            self.shared.metrics.refused(&channel.name, refused.code());
-            match refused {
-                Refusal::NobodyMayConnect => {
-                    Refused::new(403, "forbidden", "this channel lets nobody in: see spec.authentication")
-                }
-                _ => invalid(),
+        let refused = match identify(&self.shared, channel, &handshake).await {
+            Ok(identity) => return Ok(Some(identity)),
+            Err(refused) => refused,
+        };
+        refused.count(&self.shared.metrics, &channel.name);
+        Err(match refused {
+            NotAdmitted::Refused(Refusal::NobodyMayConnect) => {
+                Refused::new(403, "forbidden", "this channel lets nobody in: see spec.authentication")
             }
+            NotAdmitted::Refused(_) => invalid(),
+            NotAdmitted::Unavailable => Refused::new(
+                503,
+                "unavailable",
+                "the keys of the token's issuer are not to be had: repeat the request",
+            ),
         })
     }
 

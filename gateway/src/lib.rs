@@ -30,6 +30,10 @@ pub mod sessions;
 
 pub mod http;
 
+pub mod jwks;
+
+pub mod egress;
+
 pub mod connection;
 pub mod wire;
 

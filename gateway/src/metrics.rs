@@ -1,6 +1,8 @@
 //! Every metric of the gateway. Labels are closed sets, or names that the configuration gives: channels and topics.
 
+use aldis_core::identity::FaultReason;
 use aldis_core::reject::Reason;
+use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -110,6 +112,10 @@ metrics! {
     /// listeners
     listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, by reason.", ["listener", "reason"]);
     drained: IntCounterVec("aldis_listener_drained_total", "Clients that were closed one by one because a listener stopped or changed.", ["listener"]);
+    /// identity
+    tokens_refused: IntCounterVec("aldis_tokens_refused_total", "Tokens that did not hold, by reason.", ["channel", "reason"]);
+    jwks_fetches: IntCounterVec("aldis_jwks_fetches_total", "Requests for the keys of an issuer by result: ok, or why there were none.", ["namespace", "result"]);
+    jwks_fetched: IntGaugeVec("aldis_jwks_fetched_timestamp_seconds", "When the keys of an issuer that are in use were fetched.", ["namespace", "url"]);
     /// configuration
     channels: IntGauge("aldis_config_channels", "Channels in force.");
     bad_channels: IntGauge("aldis_config_bad_channels", "Channels that can not be served as they are configured.");
@@ -173,6 +179,26 @@ impl Metrics {
         self.connects
             .with_label_values(&[channel.to_string().as_str(), code])
             .inc();
+    }
+
+    pub(crate) fn token_refused(&self, channel: &ChannelName, reason: FaultReason) {
+        self.tokens_refused
+            .with_label_values(&[channel.to_string().as_str(), reason.as_str()])
+            .inc();
+    }
+
+    pub(crate) fn jwks_fetched(&self, namespace: &str, result: &str) {
+        self.jwks_fetches.with_label_values(&[namespace, result]).inc();
+    }
+
+    /// The keys that are in use are of `now`.
+    pub(crate) fn jwks_are_of(&self, namespace: &str, url: &str, now: Millis) {
+        self.jwks_fetched.with_label_values(&[namespace, url]).set(now.0 / 1000);
+    }
+
+    pub(crate) fn jwks_forgotten(&self, namespace: &str, url: &str) {
+        // It is not there where none have been fetched.
+        self.jwks_fetched.remove_label_values(&[namespace, url]).ok();
     }
 
     pub(crate) fn disconnected(&self, channel: &ChannelName) {

@@ -30,16 +30,18 @@ use crate::adapter::Adapter;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::hub::{ClientId, Hub, Parted};
+use crate::jwks::Jwks;
 use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
 use crate::sabotage::Rule;
 use crate::sessions::{Generation, Session, Sessions};
-use crate::wire::{Link, refusal_text};
+use crate::wire::Link;
 
 mod args;
 mod client;
 mod events;
+pub(crate) mod identify;
 pub(crate) mod recheck;
 mod resume;
 mod rooms;
@@ -47,6 +49,7 @@ mod rooms;
 use args::Args;
 use client::SocketClient;
 use events::Events;
+use identify::NotAdmitted;
 use resume::{Arrival, Offer, Seat};
 
 /// What the namespaces of all listeners share.
@@ -61,6 +64,8 @@ pub struct Shared<A> {
     pub sessions: Sessions,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// The keys of the channels' issuers.
+    pub jwks: Jwks,
     /// Now.
     pub clock: Clock,
 }
@@ -136,7 +141,7 @@ impl<A: Adapter> Namespace<A> {
     }
 
     /// Lets a client in, or says why not. Handlers are there before the client hears that it is connected.
-    async fn admit(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<(), Refusal> {
+    async fn admit(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<(), NotAdmitted> {
         let channel = self.channel().ok_or(Refusal::NobodyMayConnect)?;
         let query = query(socket);
         let auth = auth.and_then(|auth| match auth {
@@ -147,7 +152,7 @@ impl<A: Adapter> Namespace<A> {
             query: &query,
             auth: auth.as_ref(),
         };
-        let identity = Arc::new(channel.methods.authenticate(&handshake, self.shared.clock.now())?);
+        let identity = Arc::new(identify::identify(&self.shared, &channel, &handshake).await?);
         let arrival = resume::resume(&self.shared, &channel, &identity, &Offer::of(auth.as_ref())).await;
         let pid = arrival.may_come_back.then(|| arrival.session.pid.reveal());
         let link = self.open_link(socket, pid);
@@ -325,11 +330,10 @@ impl<A: Adapter> ConnectHandler<LocalAdapter, Direct> for Namespace<A> {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
         Box::pin(async move {
-            self.admit(&socket, auth.as_ref()).await.map_err(|refusal| {
-                self.shared.metrics.refused(&self.channel, refusal.code());
-                tracing::info!(channel = %self.channel, reason = refusal.code(), detail = ?refusal, "connection refused");
-                Box::new(refusal_text(refusal.code(), &refusal.message())) as Box<dyn Display + Send>
-            })
+            match self.admit(&socket, auth.as_ref()).await {
+                Ok(()) => Ok(()),
+                Err(not_admitted) => Err(self.refuse(&socket, not_admitted).await),
+            }
         })
     }
 }

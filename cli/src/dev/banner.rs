@@ -118,14 +118,17 @@ fn about(
     out
 }
 
-/// A token for the first jwt method of a channel, and that method's name.
+/// A token for the first jwt method of a channel whose secret is here, and that method's name.
 fn token(channel: &ChannelConfig, sample: &Sample, keys: &Keys) -> Option<(String, String)> {
-    let method = channel.spec.authentication.as_ref()?.jwt.first()?;
-    let secret = keys.get(&channel.channel.namespace, &method.secret_ref)?;
-    let algorithm = match method.algorithms.first()? {
-        Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
+    let mut methods = channel.spec.authentication.as_ref()?.jwt.iter();
+    let (method, secret) = methods.find_map(|method| {
+        let secret = keys.get(&channel.channel.namespace, method.secret_ref.as_ref()?)?;
+        Some((method, secret))
+    })?;
+    let algorithm = match method.algorithms().first()? {
         Algorithm::HS384 => jsonwebtoken::Algorithm::HS384,
         Algorithm::HS512 => jsonwebtoken::Algorithm::HS512,
+        _ => jsonwebtoken::Algorithm::HS256,
     };
     let mut claims: Map<String, Value> = sample.claims.clone().unwrap_or_default();
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + TOKEN_LIFETIME;

@@ -9,6 +9,7 @@ use aldis_crds::names::ChannelName;
 
 use crate::compiler::{Compiler, Problem};
 use crate::decode::{Decoded, Source};
+use crate::egress::Egress;
 use crate::http::{self, Api, Endpoint};
 use crate::identity::Methods;
 use crate::membership::Lobby;
@@ -37,6 +38,8 @@ pub struct Channel {
     pub limits: ResolvedLimits,
     /// Who may connect.
     pub methods: Methods,
+    /// What its requests may reach.
+    pub egress: Egress,
     /// What clients may do.
     pub lobby: Lobby,
     /// Which records become events.
@@ -97,6 +100,10 @@ impl Channel {
                 keys,
                 &mut compiler,
             ),
+            egress: Egress::parse(&config.egress).unwrap_or_else(|(index, why)| {
+                compiler.problem(format!("egress[{index}]"), why);
+                Egress::default()
+            }),
             lobby: Lobby::compile(
                 &spec.rooms,
                 &patterns,

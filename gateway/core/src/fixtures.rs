@@ -49,6 +49,7 @@ pub(crate) fn config(mut spec: JsonValue) -> ChannelConfig {
         spec: serde_json::from_value(spec).expect("the spec fits its type"),
         limits: Default::default(),
         open: true,
+        egress: Vec::new(),
     }
 }
 

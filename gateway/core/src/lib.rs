@@ -17,6 +17,8 @@ pub mod route;
 
 pub mod identity;
 
+pub mod egress;
+
 pub mod membership;
 
 pub mod http;

@@ -42,7 +42,7 @@ struct Caller {
 
 impl<A: Adapter> Side<A> {
     /// The channel, if it is on this listener and lets the caller.
-    fn caller(
+    async fn caller(
         &self,
         namespace: &str,
         channel: &str,
@@ -53,13 +53,13 @@ impl<A: Adapter> Side<A> {
             let message = format!("there is no channel {namespace}/{channel} here, or it has no spec.api");
             Refused::new(404, "not_found", message)
         };
-        let table = self.http.shared.table.load();
+        let table = self.http.shared.table.load_full();
         let channel = table.named(namespace, channel).ok_or_else(unknown)?;
         let mut attachments = channel.attachments.iter();
         if !channel.api.is_there() || !attachments.any(|at| at.listener == self.listener) {
             return Err(unknown());
         }
-        let identity = self.http.identity(channel, headers)?;
+        let identity = self.http.identity(channel, headers).await?;
         channel.api.check(identity.as_ref(), operation)?;
         Ok(Caller {
             channel: Arc::clone(channel),
@@ -81,9 +81,10 @@ impl<A: Adapter> Side<A> {
         response
     }
 
-    fn read(&self, Path((namespace, channel)): Place, headers: &HeaderMap, what: &'static str) -> Response {
+    async fn read(&self, Path((namespace, channel)): Place, headers: &HeaderMap, what: &'static str) -> Response {
         let answer = self
             .caller(&namespace, &channel, headers, Operation::Read)
+            .await
             .map(|caller| {
                 let stats = self.http.stats(&caller.channel);
                 let rooms = || {
@@ -113,7 +114,7 @@ fn text<'j>(json: &'j aldis_core::json::Json, field: &str) -> &'j str {
 async fn publish<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap, body: Body) -> Response {
     let Path((namespace, channel)) = place;
     let answer = async {
-        let caller = side.caller(&namespace, &channel, &headers, Operation::Publish)?;
+        let caller = side.caller(&namespace, &channel, &headers, Operation::Publish).await?;
         let body = read_json(&headers, body).await?;
         let field = |name: &str, max: usize| {
             let value = body.get(name).filter(|value| !value.is_null());
@@ -144,17 +145,18 @@ fn invalid(name: &str, max: usize) -> Refused {
 }
 
 async fn rooms<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap) -> Response {
-    side.read(place, &headers, "rooms")
+    side.read(place, &headers, "rooms").await
 }
 
 async fn stats<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap) -> Response {
-    side.read(place, &headers, "stats")
+    side.read(place, &headers, "stats").await
 }
 
 async fn room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
     let Path((namespace, channel, room)) = place;
     let answer = side
         .caller(&namespace, &channel, &headers, Operation::Read)
+        .await
         .map(|caller| {
             let presence = side.http.shared.hub.presence(&caller.channel.name);
             let shown = |known: &_| caller.channel.lobby.shown(known).is_some_and(|name| name == room);
@@ -173,6 +175,7 @@ async fn disconnect_room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf
     let Path((namespace, channel, room)) = place;
     let answer = side
         .caller(&namespace, &channel, &headers, Operation::Disconnect)
+        .await
         .map(|caller| {
             let (hub, name) = (&side.http.shared.hub, &caller.channel.name);
             let rooms = hub.presence(name).rooms.into_iter();
@@ -186,6 +189,7 @@ async fn disconnect_user<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf
     let Path((namespace, channel, user)) = place;
     let answer = side
         .caller(&namespace, &channel, &headers, Operation::Disconnect)
+        .await
         .map(|caller| disconnected(side.http.shared.hub.dismiss(&caller.channel.name, Whom::User(&user))));
     side.answer("disconnect_user", &namespace, &channel, answer)
 }

@@ -11,6 +11,7 @@ fn identity(user: &str) -> Arc<Identity> {
     Arc::new(Identity {
         user: Some(user.to_owned()),
         method: "staff".to_owned(),
+        expires: None,
         json: Json::null(),
     })
 }

@@ -109,6 +109,7 @@ fn candidate(
             limits: ResolvedLimits::default(),
             open: false,
             spec: channel.value.spec.clone(),
+            egress: Vec::new(),
         },
         paths,
         keys,

@@ -44,6 +44,7 @@ pub(super) fn settle(
                 attachments: granted.attachments,
                 open: granted.open,
                 limits: granted.limits.within(&candidate.config.spec.limits),
+                egress: granted.egress,
                 ..candidate.config.clone()
             });
             if granted.limits != ResolvedLimits::default() {

@@ -2,12 +2,14 @@
 //!
 //! Only what is granted is claimed against others: nobody keeps a path from its owner by naming it first.
 
+use aldis_core::egress::Egress;
 use aldis_core::http::PathPattern;
 use aldis_crds::NotificationGateway;
 use aldis_crds::channel::{Method as HttpMethod, ParentRef};
 use aldis_crds::contract::{Attachment, ChannelConfig};
 use aldis_crds::gateway::tenants::Method;
 use aldis_crds::limits::ResolvedLimits;
+use url::Url;
 
 use super::channel::Candidate;
 use super::grants::{Rights, Tenancy};
@@ -29,6 +31,8 @@ pub(super) struct Granted<'a> {
     pub(super) open: bool,
     /// What all channels of its namespace may use together.
     pub(super) limits: ResolvedLimits,
+    /// What its requests may reach beside public addresses over https; nothing where it makes none.
+    pub(super) egress: Vec<String>,
     /// What it is refused. What concerns one parent alone keeps the others from nothing.
     pub(super) problems: Vec<Problem>,
 }
@@ -78,6 +82,7 @@ pub(super) fn granted<'a>(
         endpoints: Vec::new(),
         open: rights.method_refusal(Method::Open).is_none(),
         limits: rights.limits(),
+        egress: Vec::new(),
         problems: Vec::new(),
     };
     if let Some(why) = rights.refusal() {
@@ -91,6 +96,7 @@ pub(super) fn granted<'a>(
         granted.dead_letter = dead_letter(candidate, &rights, &mut refused);
         granted.endpoints = endpoints(candidate, &listeners, &rights, &mut refused);
         methods(candidate, &rights, &mut refused);
+        granted.egress = egress(candidate, &rights, &mut refused);
     }
     granted.problems = refused.problems;
     Some(granted)
@@ -252,4 +258,27 @@ fn methods(candidate: &Candidate, rights: &Rights<'_>, refused: &mut Refused) {
             refused.claim(Reason::MethodNotAllowed, format!("spec.authentication.{field}"), why);
         }
     }
+}
+
+/// What the servers of keys may be, as far as their URLs tell; the addresses behind a name are checked by the gateway.
+fn egress(candidate: &Candidate, rights: &Rights<'_>, refused: &mut Refused) -> Vec<String> {
+    let authentication = candidate.config.spec.authentication.iter();
+    let methods = authentication
+        .flat_map(|authentication| &authentication.jwt)
+        .enumerate();
+    let servers = methods.filter_map(|(index, method)| Some((index, method.jwks_uri.as_ref()?)));
+    let mut servers = servers.peekable();
+    if servers.peek().is_none() {
+        return Vec::new();
+    }
+    let granted = rights.egress();
+    let egress = Egress::parse(&granted).unwrap_or_default();
+    for (index, uri) in servers {
+        // One that is no URL is told where the channel is compiled.
+        if let Some(why) = Url::parse(uri).ok().and_then(|url| egress.check_url(&url).err()) {
+            let field = format!("spec.authentication.jwt[{index}].jwksUri");
+            refused.claim(Reason::RefNotPermitted, field, why.to_string());
+        }
+    }
+    granted
 }

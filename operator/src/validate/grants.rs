@@ -3,6 +3,7 @@
 //! The first entry whose selector fits a namespace is its tenant, there and nowhere else. What that entry does not list is
 //! denied; a pattern that cannot be read grants nothing and is a problem of the gateway.
 
+use aldis_core::egress::Grant;
 use aldis_crds::NotificationGateway;
 use aldis_crds::gateway::Tenant;
 use aldis_crds::gateway::tenants::Method;
@@ -98,6 +99,18 @@ impl Rights<'_> {
         match self.tenant {
             Found::Tenant(tenant) => ResolvedLimits::granted(&tenant.limits),
             Found::Owner | Found::None(_) => ResolvedLimits::default(),
+        }
+    }
+
+    /// What requests of the channels may reach beside public addresses over https.
+    pub(super) fn egress(&self) -> Vec<String> {
+        match self.tenant {
+            Found::Owner => vec!["http://*".to_owned()],
+            Found::Tenant(tenant) => {
+                let readable = tenant.egress.iter().filter(|grant| grant.parse::<Grant>().is_ok());
+                readable.cloned().collect()
+            }
+            Found::None(_) => Vec::new(),
         }
     }
 
@@ -252,6 +265,11 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>, index: &Index<'
                 if let Err(message) = Pattern::read(kind, pattern) {
                     problem(list, item, message);
                 }
+            }
+        }
+        for (item, grant) in tenant.egress.iter().enumerate() {
+            if let Err(message) = grant.parse::<Grant>() {
+                problem("egress", item, message);
             }
         }
         let known = &gateway.value.spec.listeners;

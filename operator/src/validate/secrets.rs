@@ -32,8 +32,8 @@ pub(super) fn find(channel: &Entry<'_, NotificationChannel>, index: &Index<'_>, 
         .flat_map(|authentication| &authentication.jwt);
     methods
         .enumerate()
-        .map(|(position, method)| {
-            let reference = method.secret_ref.clone();
+        .filter_map(|(position, method)| Some((position, method.secret_ref.clone()?)))
+        .map(|(position, reference)| {
             let name = ObjectName::new(&channel.name.namespace, &reference.name);
             let found = match index.secrets.get(&name) {
                 Some(secret) => read(secret, &reference),

@@ -242,8 +242,13 @@ async fn refusals_are_connect_errors_with_their_exact_texts() {
         ))
     };
     assert_eq!(
-        (count("token_required"), count("token_invalid"), count("accepted")),
-        (8.0, 10.0, 1.0)
+        (
+            count("token_required"),
+            count("token_invalid"),
+            count("token_expired"),
+            count("accepted")
+        ),
+        (8.0, 8.0, 2.0, 1.0)
     );
 }
 

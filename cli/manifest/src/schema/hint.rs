@@ -52,6 +52,10 @@ const PATTERNS: &[(&str, &str)] = &[
         r"^([^*]+\*?|\*)$",
         "must be an event type, or the beginning of one and a single '*' behind it",
     ),
+    (
+        r"^https?://[^ @#\\]+$",
+        "must be an https URL, such as https://id.example.com/jwks.json",
+    ),
     (r"^[^ \t\r\n]+$", "must not have spaces or line breaks"),
     (
         r"^[1-9][0-9]{0,5}[smh]$",

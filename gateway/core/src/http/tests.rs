@@ -7,6 +7,7 @@ fn staff() -> Identity {
     Identity {
         user: Some("u1".to_owned()),
         method: "staff".to_owned(),
+        expires: None,
         json: json_of(json!({"user": "u1", "role": "service"})),
     }
 }

@@ -12,6 +12,7 @@ fn identity(json: JsonValue) -> Identity {
     Identity {
         user: json["user"].as_str().map(str::to_owned),
         method: "m".to_owned(),
+        expires: None,
         json: json_of(json),
     }
 }

@@ -10,7 +10,9 @@ use super::*;
 use crate::adapter::memory::MemoryAdapter;
 use crate::adapter::{ChannelRef, Unit};
 use crate::clock::Clock;
+use crate::egress::Http;
 use crate::hub::{Changed, Hub, Outgoing, Pace, SendError};
+use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 
 mod hostile;
@@ -76,6 +78,7 @@ fn identity(user: &str, role: &str) -> Arc<Identity> {
     Arc::new(Identity {
         user: Some(user.to_owned()),
         method: "staff".to_owned(),
+        expires: None,
         json: Json::parse(format!(r#"{{"user":"{user}","role":"{role}"}}"#)).unwrap(),
     })
 }
@@ -116,6 +119,7 @@ impl House {
             adapter: MemoryAdapter::new("e".into(), Arc::clone(&hub), clock),
             hub,
             sessions: Default::default(),
+            jwks: Jwks::new(Http::new().unwrap(), Arc::clone(&metrics), clock),
             metrics,
             clock,
         };

@@ -8,7 +8,7 @@ use serde_json::{Value as JsonValue, json};
 use crate::channel::{Channel, Outcome};
 use crate::expression::bounds::on_big_stack;
 use crate::fixtures::{NOW, config, json_of, keys, record};
-use crate::identity::Handshake;
+use crate::identity::{Examined, Handshake};
 use crate::membership::ClientEvent;
 use crate::route::Delivery;
 
@@ -327,10 +327,9 @@ fn round(seed: u64) -> (u32, u32) {
             query: &query,
             auth: None,
         };
-        let identity = channel
-            .methods
-            .authenticate(&handshake, NOW)
-            .expect("anonymous is enough");
+        let Ok(Examined::Admitted(identity)) = channel.methods.examine(&handshake, NOW) else {
+            panic!("anonymous is enough")
+        };
         let args = crate::json::Json::parse(format!("[{}]", value(random, 3))).unwrap_or_else(|_| json_of(json!([])));
         for name in ["in", "ask", &text] {
             let event = ClientEvent {

@@ -21,7 +21,7 @@ fn secrets_and_tokens_do_not_print() {
         name: "jwt".to_owned(),
         key: "secret".to_owned(),
     };
-    let identity = channel.methods.authenticate(&handshake, NOW).unwrap();
+    let identity = channel.methods.examine(&handshake, NOW).unwrap();
     let printed = format!(
         "{keys:?} {:?} {channel:?} {:?} {handshake:?} {identity:?} {keys:#?} {channel:#?}",
         keys.get("bistro", &reference).unwrap(),

@@ -1,0 +1,96 @@
+//! identify: who a client is, and what happens to one that is not let in.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use aldis_core::channel::Channel;
+use aldis_core::identity::{Examined, Handshake, Identity, Refusal};
+use aldis_crds::names::ChannelName;
+use socketioxide::socket::Socket;
+
+use super::{Namespace, Shared, client};
+use crate::adapter::Adapter;
+use crate::jwks::NotVerified;
+use crate::metrics::Metrics;
+use crate::sabotage::Rule;
+use crate::wire::refusal_text;
+
+/// What a client that can not be let in now counts as, beside the codes of refusals.
+const KEYS_UNAVAILABLE: &str = "keys_unavailable";
+
+/// How long a session that was turned away has to hear of it before socketioxide says otherwise. 1 s.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+
+/// Why a client is not let in.
+pub(crate) enum NotAdmitted {
+    /// It stays so: connect_error, after which a stock client does not try again.
+    Refused(Refusal),
+    /// It passes: the connection is closed, and a stock client comes back by itself.
+    Unavailable,
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<NotVerified> for NotAdmitted {
+    fn from(not_verified: NotVerified) -> Self {
+        match not_verified {
+            NotVerified::Refused(refusal) => Self::Refused(refusal),
+            NotVerified::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl NotAdmitted {
+    /// Counts it.
+    pub(crate) fn count(&self, metrics: &Metrics, channel: &ChannelName) {
+        match self {
+            Self::Refused(refusal) => {
+                metrics.refused(channel, refusal.code());
+                if let Refusal::Token(fault) = refusal {
+                    metrics.token_refused(channel, fault.reason);
+                }
+            }
+            Self::Unavailable => metrics.refused(channel, KEYS_UNAVAILABLE),
+        }
+    }
+}
+
+/// Who the client is. It is held while its issuer's keys are fetched.
+pub(crate) async fn identify<A>(
+    shared: &Shared<A>,
+    channel: &Channel,
+    handshake: &Handshake<'_>,
+) -> Result<Identity, NotAdmitted> {
+    match channel.methods.examine(handshake, shared.clock.now())? {
+        Examined::Admitted(identity) => Ok(identity),
+        Examined::Token(token) => Ok(shared.jwks.verify(channel, &token).await?),
+    }
+}
+
+impl<A: Adapter> Namespace<A> {
+    /// The text of the connect_error that a client gets; for one whose reason passes it does not arrive.
+    pub(super) async fn refuse(&self, socket: &Socket, not_admitted: NotAdmitted) -> Box<dyn Display + Send> {
+        not_admitted.count(&self.shared.metrics, &self.channel);
+        match not_admitted {
+            NotAdmitted::Refused(refusal) => {
+                tracing::info!(channel = %self.channel, reason = refusal.code(), detail = ?refusal, "connection refused");
+                Box::new(refusal_text(refusal.code(), &refusal.message()))
+            }
+            NotAdmitted::Unavailable => {
+                tracing::info!(channel = %self.channel, reason = KEYS_UNAVAILABLE, "connection closed: the client may try again");
+                if Rule::OnlyPermanentRefusals.is_on() {
+                    client::close(socket, &self.transports);
+                    tokio::time::sleep(TURN_AWAY).await;
+                }
+                Box::new(refusal_text(
+                    KEYS_UNAVAILABLE,
+                    "The keys of the token's issuer are not to be had",
+                ))
+            }
+        }
+    }
+}
