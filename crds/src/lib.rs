@@ -12,6 +12,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "two print columns may have the same type")]
 
+pub mod addresses;
 pub mod channel;
 pub mod gateway;
 pub mod limits;

@@ -10,6 +10,7 @@ use aldis_core::channel::Channel;
 use aldis_core::table::Table;
 use aldis_crds::contract::files::key_files;
 use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys};
+use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -26,6 +27,7 @@ use crate::egress;
 use crate::http::{Http, Publisher};
 use crate::hub::Hub;
 use crate::jwks::Jwks;
+use crate::limits::Permits;
 use crate::listener::close::Pace;
 use crate::listeners::{Listeners, Ports};
 use crate::metrics::Metrics;
@@ -127,6 +129,8 @@ impl Gateway {
             table: ArcSwap::from_pointee(Table::default()),
             adapter: MemoryAdapter::new(epoch, Arc::clone(&hub), clock),
             hub,
+            entrance: Arc::default(),
+            permits: Permits::default(),
             sessions: Sessions::default(),
             jwks: Jwks::new(egress::Http::new()?, Arc::clone(&metrics), clock),
             metrics: Arc::clone(&metrics),
@@ -208,6 +212,7 @@ impl Gateway {
         let gone: Vec<_> = before.filter(|channel| !stays(channel)).cloned().collect();
         let topics = table.topics();
         self.shared.jwks.follow(&table);
+        self.shared.entrance.set_per_address(most_per_address(&table));
         self.shared.table.store(Arc::new(table));
         let bad_listeners = self.listeners.follow(&config.listeners, keys).await;
         self.topics.send_if_modified(|current| {
@@ -325,6 +330,13 @@ impl Gateway {
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
     }
+}
+
+/// The most that any tenant is granted for one address: before CONNECT nobody knows whose a client is.
+fn most_per_address(table: &Table) -> u32 {
+    let namespaces = table.channels().iter().map(|channel| &channel.name.namespace);
+    let granted = namespaces.map(|namespace| table.tenant(namespace).connections_per_ip);
+    granted.max().unwrap_or(ResolvedLimits::default().connections_per_ip)
 }
 
 /// Each problem once, when it comes up.

@@ -187,7 +187,7 @@ impl<A: Adapter> Http<A> {
                 Refused::new(403, "forbidden", "this channel lets nobody in: see spec.authentication")
             }
             NotAdmitted::Refused(_) => invalid(),
-            NotAdmitted::Unavailable => Refused::new(
+            NotAdmitted::ForNow(_) => Refused::new(
                 503,
                 "unavailable",
                 "the keys of the token's issuer are not to be had: repeat the request",

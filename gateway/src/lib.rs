@@ -26,6 +26,7 @@ pub mod listeners;
 
 pub mod sockets;
 
+pub mod limits;
 pub mod sessions;
 
 pub mod http;

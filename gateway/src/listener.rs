@@ -10,7 +10,7 @@
 //! swapped while clients stay; what Engine.IO itself is built with needs a new server on the same port.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Stream};
+use crate::limits::Entrance;
 use crate::metrics::Metrics;
 
 mod beside;
@@ -83,6 +84,16 @@ pub struct Listener {
     connections: Connection,
 }
 
+/// What is around a listener.
+pub struct Around {
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What answers beside Socket.IO.
+    pub beside: Beside,
+    /// The way in, of all listeners.
+    pub entrance: Arc<Entrance>,
+}
+
 /// A port that is taken and not yet served: clients that connect wait.
 pub struct Port {
     /// Where it is.
@@ -108,16 +119,20 @@ impl Port {
 }
 
 impl Listener {
-    /// Serves `port` from now on, with `beside` for what is not Socket.IO, and the namespaces that `open` opens before the first client is let in.
+    /// Serves `port` from now on, with the namespaces that `open` opens before the first client is let in.
     pub fn serve(
         name: &str,
         port: &Arc<Port>,
         engine: EngineSettings,
         policy: Policy,
-        metrics: Arc<Metrics>,
-        beside: Beside,
+        around: Around,
         open: impl FnOnce(&SocketIo, &Arc<Transports>),
     ) -> Self {
+        let Around {
+            metrics,
+            beside,
+            entrance,
+        } = around;
         let policy = Arc::new(ArcSwap::from_pointee(policy));
         let (service, io) = builder(&engine).build_svc();
         let transports = Arc::new(Transports::new(engine.ping_interval + engine.ping_timeout));
@@ -126,6 +141,7 @@ impl Listener {
         let ends = Ends {
             engine: Arc::clone(&engine_io),
             beside,
+            entrance,
             name: name.into(),
             settings: Arc::new(engine.clone()),
             policy: Arc::clone(&policy),
@@ -205,6 +221,7 @@ struct Ends {
     policy: Arc<ArcSwap<Policy>>,
     engine: Arc<dyn Engine>,
     beside: Beside,
+    entrance: Arc<Entrance>,
     transports: Arc<Transports>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -226,8 +243,8 @@ async fn accept(port: Arc<Port>, ends: Ends, stop: CancellationToken) {
             accepted = port.socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                ends.tasks.spawn(serve(stream, ends.clone()));
+            Ok((stream, peer)) => {
+                ends.tasks.spawn(serve(stream, peer.ip(), ends.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may give some back.
@@ -238,7 +255,7 @@ async fn accept(port: Arc<Port>, ends: Ends, stop: CancellationToken) {
     }
 }
 
-async fn serve(stream: TcpStream, ends: Ends) {
+async fn serve(stream: TcpStream, peer: IpAddr, ends: Ends) {
     let tuned = stream
         .set_nodelay(true)
         .and_then(|()| socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_STALL)));
@@ -254,7 +271,7 @@ async fn serve(stream: TcpStream, ends: Ends) {
     let Some(stream) = stream else { return };
     let connection = ends.connections.one_of();
     let stream = Stream::new(stream, &connection);
-    let handler = service_fn(move |request| respond::respond(request, connection.clone(), ends.clone()));
+    let handler = service_fn(move |request| respond::respond(request, peer, connection.clone(), ends.clone()));
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

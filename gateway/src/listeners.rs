@@ -23,7 +23,7 @@ use crate::http::{self, Http};
 use crate::listener::close::Pace;
 use crate::listener::policy::{BadListener, Policy};
 use crate::listener::transports::Transports;
-use crate::listener::{Beside, Listener, Port};
+use crate::listener::{Around, Beside, Listener, Port};
 use crate::sockets::{self, Namespace, Shared};
 
 /// How a listener is closed that is changed or taken away while the gateway runs: its clients come back over 5 s.
@@ -142,11 +142,15 @@ impl<A: Adapter> Listeners<A> {
             open.listener.stop_accepting().await;
         }
         let mut namespaces = HashMap::new();
-        let metrics = Arc::clone(&self.http.shared.metrics);
-        let beside = Beside::new(http::router(&spec.name, Arc::clone(&self.http)));
-        let listener = Listener::serve(&spec.name, &port, engine, policy, metrics, beside, |io, transports| {
+        let around = Around {
+            metrics: Arc::clone(&self.http.shared.metrics),
+            beside: Beside::new(http::router(&spec.name, Arc::clone(&self.http))),
+            entrance: Arc::clone(&self.http.shared.entrance),
+        };
+        let open = |io: &SocketIo, transports: &Arc<Transports>| {
             follow_namespaces(io, transports, &mut namespaces, &spec.name, &self.http.shared);
-        });
+        };
+        let listener = Listener::serve(&spec.name, &port, engine, policy, around, open);
         tracing::info!(listener = spec.name, address = %port.address, tls = spec.tls.is_some(), "listening");
         let open = Open {
             listener,

@@ -103,6 +103,7 @@ metrics! {
     /// hub and clients
     sends: IntCounterVec("aldis_sends_total", "Events queued for clients: a delivery counts once for each client.", ["channel"]);
     closed: IntCounterVec("aldis_clients_closed_total", "Clients that the gateway closed, by reason. They come back.", ["channel", "reason"]);
+    connects_waiting: IntGaugeVec("aldis_connects_waiting", "CONNECTs that are held: for their turn in a herd, or for a permit within the limits.", ["for"]);
     connections: IntGaugeVec("aldis_connections", "Clients that are connected.", ["channel"]);
     connects: IntCounterVec("aldis_connects_total", "Connection attempts by outcome: accepted, or the code of the refusal.", ["channel", "outcome"]);
     sessions: IntCounterVec("aldis_sessions_total", "Clients that connected, by what became of their session: new, recovered, or why not recovered.", ["channel", "outcome"]);
@@ -199,6 +200,19 @@ impl Metrics {
     pub(crate) fn jwks_forgotten(&self, namespace: &str, url: &str) {
         // It is not there where none have been fetched.
         self.jwks_fetched.remove_label_values(&[namespace, url]).ok();
+    }
+
+    /// A CONNECT is held until the value is dropped.
+    pub(crate) fn connect_waits(&self, what_for: &'static str) -> impl Drop + use<> {
+        struct Waits(IntGauge);
+        impl Drop for Waits {
+            fn drop(&mut self) {
+                self.0.dec();
+            }
+        }
+        let waiting = self.connects_waiting.with_label_values(&[what_for]);
+        waiting.inc();
+        Waits(waiting)
     }
 
     pub(crate) fn disconnected(&self, channel: &ChannelName) {

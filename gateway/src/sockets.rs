@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aldis_core::channel::Channel;
-use aldis_core::identity::{Handshake, Identity, Refusal};
+use aldis_core::identity::{Handshake, Identity};
 use aldis_core::json::Json;
 use aldis_core::table::Table;
 use aldis_crds::contract::Attachment;
@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::hub::{ClientId, Hub, Parted};
 use crate::jwks::Jwks;
+use crate::limits::{Entrance, Permit, Permits};
 use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
@@ -44,12 +45,13 @@ mod events;
 pub(crate) mod identify;
 pub(crate) mod recheck;
 mod resume;
+mod room_for;
 mod rooms;
 
 use args::Args;
 use client::SocketClient;
 use events::Events;
-use identify::NotAdmitted;
+use identify::{NOT_SERVED, NotAdmitted};
 use resume::{Arrival, Offer, Seat};
 
 /// What the namespaces of all listeners share.
@@ -62,6 +64,10 @@ pub struct Shared<A> {
     pub hub: Arc<Hub<Arc<Metrics>>>,
     /// What clients may come back to.
     pub sessions: Sessions,
+    /// The way in.
+    pub entrance: Arc<Entrance>,
+    /// What clients have taken.
+    pub permits: Permits,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The keys of the channels' issuers.
@@ -93,6 +99,7 @@ impl<A> Clone for Namespace<A> {
 /// One client that was let in.
 struct Guest {
     identity: Arc<Identity>,
+    permit: Arc<Permit>,
     /// Its wire, where it has one from the beginning.
     link: Option<Arc<dyn Link>>,
     session: Arc<Session>,
@@ -142,7 +149,8 @@ impl<A: Adapter> Namespace<A> {
 
     /// Lets a client in, or says why not. Handlers are there before the client hears that it is connected.
     async fn admit(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<(), NotAdmitted> {
-        let channel = self.channel().ok_or(Refusal::NobodyMayConnect)?;
+        self.turn().await?;
+        let channel = self.channel().ok_or(NOT_SERVED)?;
         let query = query(socket);
         let auth = auth.and_then(|auth| match auth {
             Value::Str(text, _) => Json::parse(text.as_str()).ok(),
@@ -153,7 +161,11 @@ impl<A: Adapter> Namespace<A> {
             auth: auth.as_ref(),
         };
         let identity = Arc::new(identify::identify(&self.shared, &channel, &handshake).await?);
-        let arrival = resume::resume(&self.shared, &channel, &identity, &Offer::of(auth.as_ref())).await;
+        let offer = Offer::of(auth.as_ref());
+        // Its former connection may not know yet that it is dead: it must not be what keeps it out.
+        let claim = resume::claim(&self.shared, &channel, &identity, &offer);
+        let permit = Arc::new(self.permit(socket, identity.user.as_deref()).await?);
+        let arrival = resume::resume(&self.shared, &channel, &identity, &offer, claim).await;
         let pid = arrival.may_come_back.then(|| arrival.session.pid.reveal());
         let link = self.open_link(socket, pid);
         let guest = Arc::new(Guest {
@@ -162,6 +174,7 @@ impl<A: Adapter> Namespace<A> {
                 .greeting(&identity, auth.as_ref(), socket.id.as_str(), self.shared.clock.now()),
             waiting: self.transports.waiting(socket.id.as_str()),
             identity,
+            permit,
             link,
             session: Arc::clone(&arrival.session),
             generation: arrival.generation,
@@ -225,6 +238,7 @@ impl<A: Adapter> Namespace<A> {
             guest.link.clone(),
             guest.waiting.clone(),
             guest.identity.user.clone(),
+            Arc::clone(&guest.permit),
         );
         if !arrival.welcome(&self.shared, &guest.identity, Box::new(client)) {
             return None;
@@ -280,6 +294,7 @@ impl<A: Adapter> Namespace<A> {
             true => self.transports.unname(socket.id.as_str(), socket.ns()),
             false => self.transports.forget(socket.id.as_str()),
         }
+        guest.permit.give_up();
         // One that is gone already is never welcomed.
         let Some(seat) = guest.seat.get_or_init(|| None) else {
             drop(guest.take_arrival());
@@ -330,10 +345,8 @@ impl<A: Adapter> ConnectHandler<LocalAdapter, Direct> for Namespace<A> {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
         Box::pin(async move {
-            match self.admit(&socket, auth.as_ref()).await {
-                Ok(()) => Ok(()),
-                Err(not_admitted) => Err(self.refuse(&socket, not_admitted).await),
-            }
+            let admitted = self.admit(&socket, auth.as_ref()).await;
+            admitted.map_err(|not_admitted| self.refuse(&socket, not_admitted))
         })
     }
 }

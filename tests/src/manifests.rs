@@ -88,6 +88,29 @@ spec:
         manifests
     }
 
+    /// Grants the namespace press everything that it wants here, within `limits` (`{connections: 1}`), and others nothing
+    /// but the same.
+    pub(crate) fn limit(&self, limits: &str) {
+        let gateway = std::fs::read_to_string(self.path().join("gateway.yaml")).unwrap();
+        let declared = gateway.split("  tenants:").next().unwrap();
+        let tenants: Vec<_> = ["press", "other"].map(|tenant| self.tenant(tenant, limits)).into();
+        self.write("gateway.yaml", &format!("{declared}  tenants:\n{}", tenants.concat()));
+    }
+
+    fn tenant(&self, name: &str, limits: &str) -> String {
+        let Self { topic, .. } = self;
+        format!(
+            "  - name: {name}
+    namespaces: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}
+    listeners: [web]
+    paths: [\"/*\"]
+    topics: [{topic}]
+    authentication: [jwt, query, anonymous]
+    limits: {limits}
+"
+        )
+    }
+
     /// Writes a channel press/NAME on `/NAME` into the file NAME.yaml. Anybody may `join` and `leave` `{room}`; a record
     /// `{type: news, room, ...}` goes to its room as `event`, with itself as payload.
     pub(crate) fn channel(&self, name: &str, event: &str) {

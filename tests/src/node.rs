@@ -142,6 +142,20 @@ impl Node {
 
     /// Connects a client of library `4.7` or `4.8` with the options of `io()`; gives the connect_error where it is refused.
     pub(crate) async fn connect_as(&self, library: &str, url: &str, options: &Value) -> Result<Client, Value> {
+        let client = self.begin(library, url, options).await;
+        let seen = client
+            .until("connected or refused", |seen| {
+                !seen.connects.is_empty() || !seen.connect_errors.is_empty()
+            })
+            .await;
+        match seen.connect_errors.into_iter().next() {
+            Some(error) if seen.connects.is_empty() => Err(error),
+            _ => Ok(client),
+        }
+    }
+
+    /// Begins to connect a client, and does not wait.
+    pub(crate) async fn begin(&self, library: &str, url: &str, options: &Value) -> Client {
         let number = self.agent.next.fetch_add(1, Ordering::Relaxed);
         let (sender, seen) = watch::channel(Seen::default());
         self.agent.clients.lock().unwrap().insert(number, sender);
@@ -154,15 +168,7 @@ impl Node {
             .agent
             .tell(json!({"do": "connect", "client": number, "library": library, "url": url, "options": options}))
             .await;
-        let seen = client
-            .until("connected or refused", |seen| {
-                !seen.connects.is_empty() || !seen.connect_errors.is_empty()
-            })
-            .await;
-        match seen.connect_errors.into_iter().next() {
-            Some(error) if seen.connects.is_empty() => Err(error),
-            _ => Ok(client),
-        }
+        client
     }
 }
 

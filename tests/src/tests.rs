@@ -11,6 +11,7 @@ mod drain;
 mod engine;
 mod hot;
 mod http;
+mod limits;
 mod listeners;
 mod logs;
 mod metrics;

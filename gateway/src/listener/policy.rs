@@ -12,6 +12,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::refusal::Refusal;
 use super::tls::Tls;
+use crate::limits::Proxies;
 
 /// How long a browser may remember what a preflight was told. 10 min: a changed listener is noticed soon enough.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
@@ -22,6 +23,8 @@ pub struct Policy {
     pub tls: Option<Arc<Tls>>,
     /// Puts in what a browser needs to read replies.
     pub cors: Option<CorsLayer>,
+    /// Whose word on a client's address is believed.
+    pub proxies: Proxies,
     host: Option<Host>,
     origins: Origins,
 }
@@ -80,6 +83,10 @@ impl Policy {
     ) -> Result<Self, BadListener> {
         // First what can go wrong without a trace: a renewed certificate is in force at once.
         let cors = listener.cors.as_ref().map(cors_layer).transpose()?;
+        let proxies = Proxies::parse(&listener.trusted_proxies).map_err(|message| BadListener::BadField {
+            field: "trustedProxies".to_owned(),
+            message,
+        })?;
         let tls_before = before.and_then(|before| before.tls.as_ref());
         let tls = match (&listener.tls, certificate, tls_before) {
             (None, ..) => None,
@@ -93,6 +100,7 @@ impl Policy {
         Ok(Self {
             tls,
             cors,
+            proxies,
             host: listener.hostname.as_deref().map(Host::new),
             origins: listener.cors.as_ref().map_or(Origins::Same, Origins::new),
         })

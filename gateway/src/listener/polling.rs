@@ -228,8 +228,9 @@ impl Polled {
             Step::Wait(answer) => tokio::select! {
                 biased;
                 () = self.leaving.cancelled() => Reply::close(),
-                reply = answer => reply,
+                // Nothing is said any more for a session that is closed, and so no connect_error to one that may come back.
                 () = self.closed.cancelled() => Reply::unknown_session(),
+                reply = answer => reply,
             },
         }
     }

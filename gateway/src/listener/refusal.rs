@@ -5,6 +5,11 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
+use crate::limits::Busy;
+
+/// When who is answered 503 may come back, in seconds. 1; stock clients do not ask, and come back as they are used to.
+const RETRY_AFTER_S: &str = "1";
+
 /// Why a connection or a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -28,6 +33,8 @@ pub enum Refusal {
     SessionClosed,
     /// The gateway stops, or the listener changes: new sessions begin elsewhere, or a moment later.
     Draining,
+    /// Its address has as many connections as any tenant is granted, or too many wait for their turn.
+    Busy(Busy),
 }
 
 impl Refusal {
@@ -44,6 +51,7 @@ impl Refusal {
             Self::LengthRequired => "length_required",
             Self::SessionClosed => "session_closed",
             Self::Draining => "draining",
+            Self::Busy(busy) => busy.as_str(),
         }
     }
 
@@ -67,6 +75,7 @@ impl Refusal {
             ),
             Self::LengthRequired => (StatusCode::LENGTH_REQUIRED, "Send Content-Length.\n".to_owned()),
             Self::SessionClosed => (StatusCode::BAD_REQUEST, json(1, "Session ID unknown")),
+            Self::Busy(busy) => (StatusCode::SERVICE_UNAVAILABLE, busy.message().to_owned()),
             Self::Draining | Self::TlsHandshake | Self::TlsTimeout => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "This gateway takes no new connections: connect again.\n".to_owned(),
@@ -81,7 +90,7 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         response
     }

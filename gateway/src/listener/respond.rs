@@ -1,7 +1,9 @@
 //! What a listener answers to each request.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use aldis_crds::gateway::Transport;
 use bytes::Bytes;
@@ -14,11 +16,13 @@ use super::polling::Reply;
 use super::refusal::Refusal;
 use super::{Ends, polling, transports, upgrade};
 use crate::connection::Connection;
+use crate::limits::{Busy, Peer, Place, Visit};
 use crate::wire::open_with_max_payload;
 
 /// Answers one request: what the listener refuses, then with the headers that browsers need.
 pub(super) async fn respond(
     mut request: Request<Incoming>,
+    peer: IpAddr,
     connection: Connection,
     ends: Ends,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -27,6 +31,8 @@ pub(super) async fn respond(
     if let Err(refusal) = policy.admit(&request) {
         return Ok(refused(&ends, refusal));
     }
+    let address = Peer::of(policy.proxies.client(peer, request.headers()));
+    request.extensions_mut().insert(address);
     let answer = tower::service_fn(move |request| {
         let (connection, ends) = (connection.clone(), ends.clone());
         async move { Ok::<_, Infallible>(answer(request, connection, ends).await) }
@@ -45,13 +51,23 @@ async fn answer(request: Request<Incoming>, connection: Connection, ends: Ends) 
     if let Err(refusal) = admit(&request, &ends) {
         return refused(&ends, refusal);
     }
+    let place = match begin(&request, &ends) {
+        Ok(place) => place,
+        Err(busy) => return refused(&ends, Refusal::Busy(busy)),
+    };
     if let Some(accept) = upgrade::accept_key(&request) {
+        if let Some(place) = &place {
+            request.extensions_mut().insert(Visit::WebSocket(Arc::downgrade(place)));
+        }
         let tasks = ends.tasks.clone();
-        tasks.spawn(upgrade::take_over(request, connection, ends));
+        tasks.spawn(upgrade::take_over(request, place, connection, ends));
         return upgrade::switching_protocols(accept);
     }
     if upgrade::claims_websocket(&request) {
         return refused(&ends, Refusal::Upgrade);
+    }
+    if let Some(place) = place {
+        request.extensions_mut().insert(Visit::Polling(place));
     }
     let (uri, is_get) = (request.uri().clone(), request.method() == Method::GET);
     request.extensions_mut().insert(connection);
@@ -93,6 +109,16 @@ fn admit(request: &Request<Incoming>, ends: &Ends) -> Result<(), Refusal> {
         Some(_) => Err(Refusal::TooLarge),
         None => Err(Refusal::LengthRequired),
     }
+}
+
+/// A place for the session that a request begins, where it does.
+fn begin(request: &Request<Incoming>, ends: &Ends) -> Result<Option<Arc<Place<Peer>>>, Busy> {
+    if !transports::begins_session(request.uri()) {
+        return Ok(None);
+    }
+    let address = request.extensions().get::<Peer>().copied().unwrap_or(Peer::UNKNOWN);
+    let place = ends.entrance.begin(address, Instant::now());
+    place.map(|place| Some(Arc::new(place)))
 }
 
 fn refused(ends: &Ends, refusal: Refusal) -> Response<Full<Bytes>> {

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::transports::{Transports, WireLink};
 use super::{Bare, Ends};
 use crate::connection::{Connection, Stream};
+use crate::limits::{Peer, Place};
 use crate::wire::{Link, wire};
 
 /// Whether a request says that it is a WebSocket of Engine.IO 4. One that is none after all is refused: socketioxide would
@@ -59,7 +60,12 @@ pub(super) fn switching_protocols(accept: HeaderValue) -> Response<Full<Bytes>> 
 }
 
 /// Waits for the stream, and hands it to socketioxide inside a wire.
-pub(super) async fn take_over(mut request: Request<Incoming>, connection: Connection, ends: Ends) {
+pub(super) async fn take_over(
+    mut request: Request<Incoming>,
+    place: Option<Arc<Place<Peer>>>,
+    connection: Connection,
+    ends: Ends,
+) {
     let upgraded = match hyper::upgrade::on(&mut request).await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -88,7 +94,7 @@ pub(super) async fn take_over(mut request: Request<Incoming>, connection: Connec
     if upgrading.is_none() {
         request.extensions_mut().insert(WireLink(link));
     }
-    let wire = wire.keeping(Box::new((registered, upgrading)));
+    let wire = wire.keeping(Box::new((registered, upgrading, place)));
     request.extensions_mut().insert(connection);
     if let Err(error) = ends.engine.take_over(wire, request).await {
         tracing::debug!(%error, "a WebSocket was no Engine.IO session");

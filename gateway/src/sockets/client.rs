@@ -9,6 +9,7 @@ use socketioxide::socket::Socket;
 use socketioxide::{SendError as EmitError, SocketError};
 
 use crate::hub::{Client, CloseReason, Outgoing, Pace, SendError};
+use crate::limits::Permit;
 use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::Transports;
 use crate::wire::{Link, LinkError, SWITCH_EVENT};
@@ -20,6 +21,7 @@ pub(super) struct SocketClient {
     link: OnceLock<Arc<dyn Link>>,
     waiting: Option<Arc<Waiting>>,
     user: Option<String>,
+    permit: Arc<Permit>,
 }
 
 impl SocketClient {
@@ -30,6 +32,7 @@ impl SocketClient {
         link: Option<Arc<dyn Link>>,
         waiting: Option<Arc<Waiting>>,
         user: Option<String>,
+        permit: Arc<Permit>,
     ) -> Self {
         Self {
             socket,
@@ -37,6 +40,7 @@ impl SocketClient {
             user,
             link: link.map(OnceLock::from).unwrap_or_default(),
             waiting,
+            permit,
         }
     }
 
@@ -79,6 +83,8 @@ impl Client for SocketClient {
     }
 
     fn close(&self, _: CloseReason) {
+        // At once: its user may be waiting for it.
+        self.permit.give_up();
         close(&self.socket, &self.transports);
     }
 

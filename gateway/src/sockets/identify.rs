@@ -1,7 +1,6 @@
 //! identify: who a client is, and what happens to one that is not let in.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use aldis_core::channel::Channel;
 use aldis_core::identity::{Examined, Handshake, Identity, Refusal};
@@ -18,15 +17,15 @@ use crate::wire::refusal_text;
 /// What a client that can not be let in now counts as, beside the codes of refusals.
 const KEYS_UNAVAILABLE: &str = "keys_unavailable";
 
-/// How long a session that was turned away has to hear of it before socketioxide says otherwise. 1 s.
-const TURN_AWAY: Duration = Duration::from_secs(1);
+/// The channel has gone, or is not there yet: the next configuration may say otherwise.
+pub(super) const NOT_SERVED: NotAdmitted = NotAdmitted::ForNow("not_served");
 
 /// Why a client is not let in.
 pub(crate) enum NotAdmitted {
     /// It stays so: connect_error, after which a stock client does not try again.
     Refused(Refusal),
-    /// It passes: the connection is closed, and a stock client comes back by itself.
-    Unavailable,
+    /// It passes: the connection is closed, and a stock client comes back by itself. What metrics and logs call it.
+    ForNow(&'static str),
 }
 
 impl From<Refusal> for NotAdmitted {
@@ -39,7 +38,7 @@ impl From<NotVerified> for NotAdmitted {
     fn from(not_verified: NotVerified) -> Self {
         match not_verified {
             NotVerified::Refused(refusal) => Self::Refused(refusal),
-            NotVerified::Unavailable => Self::Unavailable,
+            NotVerified::Unavailable => Self::ForNow(KEYS_UNAVAILABLE),
         }
     }
 }
@@ -54,7 +53,7 @@ impl NotAdmitted {
                     metrics.token_refused(channel, fault.reason);
                 }
             }
-            Self::Unavailable => metrics.refused(channel, KEYS_UNAVAILABLE),
+            Self::ForNow(reason) => metrics.refused(channel, reason),
         }
     }
 }
@@ -73,23 +72,20 @@ pub(crate) async fn identify<A>(
 
 impl<A: Adapter> Namespace<A> {
     /// The text of the connect_error that a client gets; for one whose reason passes it does not arrive.
-    pub(super) async fn refuse(&self, socket: &Socket, not_admitted: NotAdmitted) -> Box<dyn Display + Send> {
+    pub(super) fn refuse(&self, socket: &Socket, not_admitted: NotAdmitted) -> Box<dyn Display + Send> {
         not_admitted.count(&self.shared.metrics, &self.channel);
         match not_admitted {
             NotAdmitted::Refused(refusal) => {
                 tracing::info!(channel = %self.channel, reason = refusal.code(), detail = ?refusal, "connection refused");
                 Box::new(refusal_text(refusal.code(), &refusal.message()))
             }
-            NotAdmitted::Unavailable => {
-                tracing::info!(channel = %self.channel, reason = KEYS_UNAVAILABLE, "connection closed: the client may try again");
+            NotAdmitted::ForNow(reason) => {
+                tracing::info!(channel = %self.channel, reason, "connection closed: there is no way in for now");
                 if Rule::OnlyPermanentRefusals.is_on() {
                     client::close(socket, &self.transports);
-                    tokio::time::sleep(TURN_AWAY).await;
                 }
-                Box::new(refusal_text(
-                    KEYS_UNAVAILABLE,
-                    "The keys of the token's issuer are not to be had",
-                ))
+                // What is said to a connection that is closed is not heard.
+                Box::new(refusal_text(reason, "Try again later"))
             }
         }
     }

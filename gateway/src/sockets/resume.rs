@@ -89,14 +89,14 @@ struct From {
     since: Since,
 }
 
-/// Finds the session of a client that comes back, takes it from whoever still has it, and decides.
+/// Decides what a client gets back whose session has been claimed.
 pub(super) async fn resume<A: Adapter>(
     shared: &Shared<A>,
     channel: &Arc<Channel>,
     identity: &Arc<Identity>,
     offer: &Offer,
+    claim: Option<Result<Claim, NoSession>>,
 ) -> Arrival {
-    let claim = claim(shared, channel, identity, offer);
     let wish = wish(shared, channel, identity, offer, claim.as_ref());
     let keys: Vec<_> = wish.rooms.iter().map(|joined| joined.room.clone()).collect();
     let seat = Seat::enter(&shared.hub, &channel.name, &keys);
@@ -152,7 +152,7 @@ pub(super) async fn resume<A: Adapter>(
 
 /// Claims the session that the client names, and ends the connection that still has it: that one may not know yet that it is
 /// dead.
-fn claim<A: Adapter>(
+pub(super) fn claim<A: Adapter>(
     shared: &Shared<A>,
     channel: &Channel,
     identity: &Identity,

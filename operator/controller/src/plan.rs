@@ -44,7 +44,13 @@ pub(crate) struct Plan {
 
 /// What pods may still serve: for each gateway, the hashes of its latest configurations.
 #[derive(Default)]
-pub(crate) struct Remembered(HashMap<ObjectName, VecDeque<(String, Arc<BTreeSet<String>>)>>);
+pub(crate) struct Remembered(HashMap<ObjectName, VecDeque<Remains>>);
+
+/// A configuration that pods may still serve: its hash, and the names of its parts.
+type Remains = (String, Arc<BTreeSet<String>>);
+
+/// Statuses that have changed, by index of their objects.
+type Changed = (Vec<(usize, GatewayStatus)>, Vec<(usize, ChannelStatus)>);
 
 impl Remembered {
     fn add(&mut self, gateway: &ObjectName, index: &str, parts: impl Iterator<Item = String>) {
@@ -115,7 +121,7 @@ impl Plan {
         remembered: &Remembered,
         failed: &BTreeMap<ObjectName, (&'static str, String)>,
         now: &Time,
-    ) -> (Vec<(usize, GatewayStatus)>, Vec<(usize, ChannelStatus)>) {
+    ) -> Changed {
         let objects = world.objects();
         let seen = world.gateways.iter().map(|gateway| {
             let name = ObjectName::of(&gateway.metadata);

@@ -2,6 +2,7 @@
 //! one, and the next steps rely on it.
 
 use aldis_crds::NotificationGateway;
+use aldis_crds::addresses::AddressRange;
 
 use aldis_crds::contract::Keys;
 use aldis_crds::gateway::Listener;
@@ -61,6 +62,12 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem>
                 &format!("spec.listeners[{index}].port"),
                 "choose a port from 1 to 65535".to_owned(),
             );
+        }
+        for (position, range) in listener.trusted_proxies.iter().enumerate() {
+            if AddressRange::parse(range).is_none() {
+                let message = format!("{range:?} is no address and no range of addresses: write it as 10.0.0.0/8");
+                problem(&format!("spec.listeners[{index}].trustedProxies[{position}]"), message);
+            }
         }
         for (earlier, other) in spec.listeners[..index].iter().enumerate() {
             if other.name == listener.name {

@@ -120,6 +120,8 @@ impl House {
             hub,
             sessions: Default::default(),
             jwks: Jwks::new(Http::new().unwrap(), Arc::clone(&metrics), clock),
+            entrance: Default::default(),
+            permits: Default::default(),
             metrics,
             clock,
         };
@@ -167,7 +169,9 @@ impl House {
 
     async fn arrive(&self, identity: &Arc<Identity>, auth: Value) -> Arrival {
         let auth = Json::parse(auth.to_string()).unwrap();
-        resume(&self.shared, &self.channel, identity, &Offer::of(Some(&auth))).await
+        let offer = Offer::of(Some(&auth));
+        let claim = claim(&self.shared, &self.channel, identity, &offer);
+        resume(&self.shared, &self.channel, identity, &offer, claim).await
     }
 
     /// CONNECT goes out to a client that was let in; `None` where it is to come back.

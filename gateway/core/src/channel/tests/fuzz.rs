@@ -370,7 +370,7 @@ fn nothing_panics_and_every_refusal_says_why() {
     });
     println!("{rounds} channels, {delivered} records delivered, {rejected} rejected");
     assert!(
-        first.is_some() || (delivered > 100 && rejected > 100),
+        first.is_some() || (delivered > 10 && rejected > 10),
         "it tests both ways: {delivered}, {rejected}"
     );
 }

@@ -1,0 +1,45 @@
+//! Whether there is room for a client now: its turn in a herd, and a permit within the limits.
+
+use std::time::Instant;
+
+use socketioxide::socket::Socket;
+
+use super::Namespace;
+use super::identify::{NOT_SERVED, NotAdmitted};
+use crate::adapter::Adapter;
+use crate::limits::{Busy, Full, HOLD, LOOK_EVERY, Peer, Permit, Visit};
+
+impl<A: Adapter> Namespace<A> {
+    /// The turn of a CONNECT: in a herd, one waits.
+    pub(super) async fn turn(&self) -> Result<(), NotAdmitted> {
+        let _waits = self.shared.metrics.connect_waits("turn");
+        let turn = self.shared.entrance.turn().await;
+        turn.map_err(|_| NotAdmitted::ForNow(Busy::Line.as_str()))
+    }
+
+    /// A permit within the limits that are in force. Where there is none it is waited for: somebody may go.
+    pub(super) async fn permit(&self, socket: &Socket, user: Option<&str>) -> Result<Permit, NotAdmitted> {
+        let extensions = &socket.req_parts().extensions;
+        let peer = extensions.get::<Peer>().copied().unwrap_or(Peer::UNKNOWN);
+        let is_gone = || extensions.get::<Visit>().is_some_and(Visit::is_over);
+        let mut waits = None;
+        let until = Instant::now() + HOLD;
+        loop {
+            match self.take_permit(peer, user)? {
+                Ok(permit) => return Ok(permit),
+                Err(full) if is_gone() || Instant::now() >= until => return Err(NotAdmitted::ForNow(full.as_str())),
+                Err(_) => waits.get_or_insert_with(|| self.shared.metrics.connect_waits("permit")),
+            };
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn take_permit(&self, peer: Peer, user: Option<&str>) -> Result<Result<Permit, Full>, NotAdmitted> {
+        let channel = self.channel().ok_or(NOT_SERVED)?;
+        let tenant = self.shared.table.load().tenant(&self.channel.namespace);
+        Ok(self
+            .shared
+            .permits
+            .take(&self.channel, peer, user, &tenant, &channel.limits))
+    }
+}
