@@ -199,9 +199,7 @@ impl Gateway {
     pub async fn reload(&self, config: &GatewayConfig, keys: &Keys) {
         let mut wanted = self.wanted.lock().await;
         let (mut table, bad_channels) = Table::compile(config, keys);
-        self.shared
-            .metrics
-            .configured(table.channels().len(), bad_channels.len());
+        let (channels, bad) = (table.channels().len(), bad_channels.len());
         let before = self.shared.table.load_full();
         table.keep(&before, &bad_channels);
         let stays = |gone: &Channel| {
@@ -250,6 +248,8 @@ impl Gateway {
         };
         log_problems(&in_force);
         self.status.put_in_force(in_force);
+        // Last: who sees it counted sees all of it in force.
+        self.shared.metrics.configured(channels, bad);
         *wanted = (config.clone(), keys.clone());
     }
 
