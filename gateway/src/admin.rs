@@ -3,25 +3,35 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::ConsumerState;
+use crate::listener::HEADER_TIMEOUT;
+use crate::listener::refused::Refusals;
 use crate::metrics::Metrics;
 use crate::status::{Phase, Status};
 
 /// Bytes of a token file that are read. 4 KiB: more than any token.
 const MAX_TOKEN: usize = 4096;
+
+/// Connections to the admin port at once. 256: kubelets and Prometheus have a few; more are closed, and counted.
+const CONNECTIONS: usize = 256;
 
 /// What health is judged by.
 #[derive(Clone)]
@@ -43,26 +53,71 @@ pub struct Admin {
 pub async fn serve(address: SocketAddr, admin: Admin, stop: CancellationToken) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
+    let refusals = Refusals::of_admin(Arc::clone(&admin.metrics));
+    let counted = refusals.clone();
     let router = Router::new()
         .route("/health", get(health))
         .route("/health/live", get(|| async { "ok" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/config", get(config))
-        .with_state(admin);
-    tokio::spawn(async move {
-        let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the admin port failed");
-        }
-    });
+        .with_state(admin)
+        .layer(map_response(move |response: Response| {
+            counted.answered(&response);
+            std::future::ready(response)
+        }));
+    tokio::spawn(accept(listener, router, refusals, stop));
     Ok(address)
+}
+
+async fn accept(listener: TcpListener, router: Router, refusals: Refusals, stop: CancellationToken) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            refusals.too_many();
+            continue;
+        };
+        let (router, refusals, stop) = (router.clone(), refusals.clone(), stop.clone());
+        tokio::spawn(async move {
+            let http = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            tokio::pin!(http);
+            let result = tokio::select! {
+                result = &mut http => result,
+                () = stop.cancelled() => {
+                    http.as_mut().graceful_shutdown();
+                    http.await
+                }
+            };
+            if let Err(error) = result {
+                refusals.broken(&error);
+                tracing::debug!(%error, "a connection to the admin port ended with an error");
+            }
+            drop(permit);
+        });
+    }
 }
 
 async fn health(State(admin): State<Admin>) -> impl IntoResponse {
     let consumer = admin.consumer.borrow().clone();
+    let waiting = admin.metrics.dead_letters_waiting();
     let mut problems = admin.status.degraded();
     problems.extend((!consumer.connected).then_some("kafka"));
+    problems.extend((waiting > 0).then_some("dead_letters"));
     let status = match (admin.status.phase(), problems.is_empty()) {
         (Phase::Starting, _) => "starting",
         (Phase::Draining, _) => "draining",
@@ -74,7 +129,7 @@ async fn health(State(admin): State<Admin>) -> impl IntoResponse {
         "ready": admin.status.is_ready(),
         "problems": problems,
         "config": admin.status.in_force().hash,
-        "kafka": { "connected": consumer.connected, "missingTopics": consumer.missing },
+        "kafka": { "connected": consumer.connected, "missingTopics": consumer.missing, "deadLettersWaiting": waiting },
     }))
 }
 

@@ -15,12 +15,14 @@
 //!
 //! The dead letter's own time is when it was written, or retention would take it at once.
 //!
-//! Dead letters are at least once: what was written and not acknowledged is written again.
+//! Dead letters are at least once: what was written and not acknowledged is written again. So the producer needs no
+//! idempotence, and nothing of it can end for good. Letters are written together, and one that was refused as part of too
+//! large a batch is written again alone.
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aldis_core::record::Record;
@@ -28,7 +30,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::kafka::{self, client, millis};
 
@@ -50,6 +52,12 @@ pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// KiB of dead letters that may wait for acknowledgement. 16 MiB; librdkafka's default is 1 GiB.
 pub const QUEUE_KIB: usize = 16 * 1024;
+
+/// Most bytes of letters that are written together. 64 KiB: under the bound of any usual topic, and enough for a flood.
+pub const BATCH_BYTES: usize = 64 * 1024;
+
+/// How long a letter waits for others to be written with. 2 ms.
+pub const LINGER: Duration = Duration::from_millis(2);
 
 /// Largest dead letter that is tried whole, in bytes. 8 MiB; above it, and where a broker says no earlier, the record's
 /// value is left out.
@@ -90,6 +98,14 @@ pub enum DeadLetterError {
 }
 
 impl DeadLetterError {
+    /// As metrics name it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+
     fn new(topic: &str, source: KafkaError) -> Self {
         use RDKafkaErrorCode as Code;
         let topic = topic.to_owned();
@@ -112,8 +128,10 @@ impl DeadLetterError {
 
 /// Writes dead letters, to any topic.
 pub struct DeadLetters {
+    together: FutureProducer<Quiet>,
+    /// One letter each request, so that a broker's "too large" speaks of this one alone. Made when it is first needed.
+    alone: OnceLock<FutureProducer<Quiet>>,
     config: ClientConfig,
-    producer: Mutex<FutureProducer<Quiet>>,
 }
 
 impl DeadLetters {
@@ -127,11 +145,20 @@ impl DeadLetters {
 
     fn within(send_timeout: Duration, bootstrap_servers: &[String]) -> KafkaResult<Self> {
         let config = config(bootstrap_servers, send_timeout);
-        let producer = Mutex::new(config.create_with_context(Quiet)?);
-        Ok(Self { config, producer })
+        let together = config
+            .clone()
+            .set("batch.size", BATCH_BYTES.to_string())
+            .set("linger.ms", millis(LINGER))
+            .create_with_context(Quiet)?;
+        Ok(Self {
+            together,
+            alone: OnceLock::new(),
+            config,
+        })
     }
 
-    /// Writes `record` to `topic` with the reason, and waits until all in-sync replicas have it.
+    /// Writes `record` to `topic` with the reason, and waits until all in-sync replicas have it. Many at once are written
+    /// together.
     ///
     /// Where the topic takes no record of that size, it is sent without its value, and if that is still too large without
     /// its key and headers, each with `aldis-dead-letter-truncated`.
@@ -139,58 +166,45 @@ impl DeadLetters {
     /// # Errors
     /// See [`DeadLetterError`]. The record may have been written all the same.
     pub async fn send(&self, topic: &str, record: &Record, why: &Why) -> Result<(), DeadLetterError> {
-        for cut in [Cut::Nothing, Cut::Value] {
-            match self.write(topic, record, why, cut).await {
-                Err(error) if is_too_large(&error) => {
-                    tracing::warn!(
-                        dead_letter_topic = topic,
-                        topic = &*record.topic,
-                        partition = record.partition,
-                        offset = record.offset,
-                        "the record is too large for its dead letter topic and is cut"
-                    );
-                }
-                written => return written.map_err(|error| DeadLetterError::new(topic, error)),
+        let mut written = write(&self.together, topic, record, why, Cut::Nothing).await;
+        for cut in [Cut::Nothing, Cut::Value, Cut::All] {
+            if !written.as_ref().is_err_and(is_too_large) {
+                break;
             }
-        }
-        self.write(topic, record, why, Cut::All)
-            .await
-            .map_err(|error| DeadLetterError::new(topic, error))
-    }
-
-    async fn write(&self, topic: &str, record: &Record, why: &Why, cut: Cut) -> KafkaResult<()> {
-        let mut letter = FutureRecord::<[u8], [u8]>::to(topic).headers(headers(record, why, cut));
-        letter.key = record.key.as_deref().filter(|_| cut < Cut::All);
-        letter.payload = record.value.as_deref().filter(|_| cut < Cut::Value);
-        let producer = self.producer();
-        match producer.send(letter, QUEUE_TIMEOUT).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => {
-                self.renew(producer);
-                Err(error)
+            if cut == Cut::Value {
+                tracing::debug!(
+                    dead_letter_topic = topic,
+                    topic = &*record.topic,
+                    partition = record.partition,
+                    offset = record.offset,
+                    "the record is too large for its dead letter topic and is cut"
+                );
             }
+            written = match self.alone() {
+                Ok(alone) => write(alone, topic, record, why, cut).await,
+                Err(error) => Err(error),
+            };
         }
+        written.map_err(|error| DeadLetterError::new(topic, error))
     }
 
-    fn producer(&self) -> FutureProducer<Quiet> {
-        self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn alone(&self) -> KafkaResult<&FutureProducer<Quiet>> {
+        if let Some(alone) = self.alone.get() {
+            return Ok(alone);
+        }
+        let mut config = self.config.clone();
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+        let alone = config.create_with_context(Quiet)?;
+        Ok(self.alone.get_or_init(|| alone))
     }
+}
 
-    /// An idempotent producer that has lost its place never sends again: another takes over.
-    fn renew(&self, failed: FutureProducer<Quiet>) {
-        let Some((code, text)) = failed.client().fatal_error() else {
-            return;
-        };
-        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if producer.client().native_ptr() != failed.client().native_ptr() {
-            return;
-        }
-        tracing::warn!(%code, text, "the dead letter producer cannot go on, a new one takes over");
-        match self.config.create_with_context(Quiet) {
-            Ok(new) => *producer = new,
-            Err(error) => tracing::error!(%error, "a new dead letter producer could not be made"),
-        }
-    }
+async fn write(producer: &FutureProducer<Quiet>, topic: &str, record: &Record, why: &Why, cut: Cut) -> KafkaResult<()> {
+    let mut letter = FutureRecord::<[u8], [u8]>::to(topic).headers(headers(record, why, cut));
+    letter.key = record.key.as_deref().filter(|_| cut < Cut::All);
+    letter.payload = record.value.as_deref().filter(|_| cut < Cut::Value);
+    let sent = producer.send(letter, QUEUE_TIMEOUT).await;
+    sent.map(drop).map_err(|(error, _)| error)
 }
 
 /// How much of a record is left out.
@@ -255,14 +269,10 @@ fn config(bootstrap_servers: &[String], send_timeout: Duration) -> ClientConfig 
     let mut config = client(bootstrap_servers, "aldis-gateway-dead-letters");
     config
         .set("acks", "all")
-        .set("enable.idempotence", "true")
         .set("message.timeout.ms", millis(send_timeout))
         .set("topic.metadata.propagation.max.ms", millis(UNKNOWN_TOPIC_TIMEOUT))
         .set("message.max.bytes", MESSAGE_MAX.to_string())
-        .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
-        // One record each request, so that a broker's "too large" speaks of this one alone.
-        .set("batch.num.messages", "1")
-        .set("linger.ms", "0");
+        .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string());
     config
 }
 

@@ -35,6 +35,7 @@ pub mod close;
 pub mod policy;
 pub mod polling;
 pub mod refusal;
+pub mod refused;
 pub mod tls;
 pub mod transports;
 
@@ -46,6 +47,7 @@ pub use beside::Beside;
 use engine::Engine;
 use policy::Policy;
 use refusal::Refusal;
+use refused::Refusals;
 use transports::Transports;
 
 /// How long data may stay unacknowledged by the peer's TCP. As Engine.IO's heartbeat; without it a stalled peer is never
@@ -146,7 +148,7 @@ impl Listener {
             settings: Arc::new(engine.clone()),
             policy: Arc::clone(&policy),
             transports: Arc::clone(&transports),
-            metrics,
+            refusals: Refusals::of_listener(metrics, name),
             tasks: TaskTracker::new(),
             connections: Connection::default(),
             stop: CancellationToken::new(),
@@ -223,17 +225,10 @@ struct Ends {
     beside: Beside,
     entrance: Arc<Entrance>,
     transports: Arc<Transports>,
-    metrics: Arc<Metrics>,
+    refusals: Refusals,
     tasks: TaskTracker,
     connections: Connection,
     stop: CancellationToken,
-}
-
-impl Ends {
-    /// Counts what is refused.
-    fn refused(&self, refusal: Refusal) {
-        self.metrics.listener_refused(&self.name, refusal.as_str());
-    }
 }
 
 async fn accept(port: Arc<Port>, ends: Ends, stop: CancellationToken) {
@@ -271,7 +266,12 @@ async fn serve(stream: TcpStream, peer: IpAddr, ends: Ends) {
     let Some(stream) = stream else { return };
     let connection = ends.connections.one_of();
     let stream = Stream::new(stream, &connection);
-    let handler = service_fn(move |request| respond::respond(request, peer, connection.clone(), ends.clone()));
+    let refusals = ends.refusals.clone();
+    let handler = service_fn(move |request| {
+        let response = respond::respond(request, peer, connection.clone(), ends.clone());
+        let refusals = ends.refusals.clone();
+        async move { response.await.inspect(|response| refusals.answered(response)) }
+    });
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -286,6 +286,7 @@ async fn serve(stream: TcpStream, peer: IpAddr, ends: Ends) {
         }
     };
     if let Err(error) = result {
+        refusals.broken(&error);
         tracing::debug!(%error, "a connection ended with an error");
     }
 }
@@ -303,12 +304,12 @@ async fn bare(stream: TcpStream, ends: &Ends) -> Option<Bare> {
         Ok(Ok(stream)) => Some(Either::Right(Box::new(stream))),
         Ok(Err(error)) => {
             tracing::debug!(listener = %ends.name, %error, "no TLS handshake");
-            ends.refused(Refusal::TlsHandshake);
+            ends.refusals.refused(Refusal::TlsHandshake);
             None
         }
         Err(_) => {
             tracing::debug!(listener = %ends.name, "a TLS handshake took too long");
-            ends.refused(Refusal::TlsTimeout);
+            ends.refusals.refused(Refusal::TlsTimeout);
             None
         }
     }

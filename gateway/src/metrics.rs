@@ -4,6 +4,7 @@ use aldis_core::identity::FaultReason;
 use aldis_core::reject::Reason;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
+use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -96,6 +97,8 @@ metrics! {
     /// decode and route
     records: IntCounterVec("aldis_records_total", "Records by channel and what became of them.", ["channel", "outcome"]);
     dead_letters: IntCounterVec("aldis_dead_letters_total", "Records that a channel could not process, by reason.", ["channel", "reason"]);
+    dead_letter_failures: IntCounterVec("aldis_dead_letter_failures_total", "Dead letters that a topic did not take (refused) or not in time (unavailable). They go to the gateway's topic, or wait.", ["channel", "reason"]);
+    dead_letters_waiting: IntGaugeVec("aldis_dead_letters_waiting", "Dead letters of a partition that no topic takes. The partition waits until one does.", ["topic", "partition"]);
     take_seconds: Histogram("aldis_take_seconds", "Time from a batch's hand-over by the consumer until it is in the clients' queues.");
     /// adapter
     deliveries: IntCounterVec("aldis_deliveries_total", "Deliveries that were numbered.", ["channel"]);
@@ -107,11 +110,12 @@ metrics! {
     connections: IntGaugeVec("aldis_connections", "Clients that are connected.", ["channel"]);
     connects: IntCounterVec("aldis_connects_total", "Connection attempts by outcome: accepted, or the code of the refusal.", ["channel", "outcome"]);
     sessions: IntCounterVec("aldis_sessions_total", "Clients that connected, by what became of their session: new, recovered, or why not recovered.", ["channel", "outcome"]);
-    disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went.", ["channel"]);
+    disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went, by how: bad_frame and bad_packet are those that sent what is no WebSocket or no Socket.IO.", ["channel", "reason"]);
     client_events: IntCounterVec("aldis_client_events_total", "Events from clients by outcome: join, leave, reply, or the code of the refusal.", ["channel", "outcome"]);
     http_requests: IntCounterVec("aldis_http_requests_total", "HTTP requests to endpoints of channels, by declared path or built-in operation, and status.", ["channel", "endpoint", "code"]);
-    /// listeners
-    listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, by reason.", ["listener", "reason"]);
+    /// listeners and admin
+    listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, and connections that sent none that can be read, by reason.", ["listener", "reason"]);
+    admin_refusals: IntCounterVec("aldis_admin_refused_total", "Connections and requests that the admin port refused, and connections that sent none that can be read, by reason.", ["reason"]);
     drained: IntCounterVec("aldis_listener_drained_total", "Clients that were closed one by one because a listener stopped or changed.", ["listener"]);
     /// identity
     tokens_refused: IntCounterVec("aldis_tokens_refused_total", "Tokens that did not hold, by reason.", ["channel", "reason"]);
@@ -152,6 +156,28 @@ impl Metrics {
             .inc();
     }
 
+    pub(crate) fn dead_letter_failed(&self, channel: &ChannelName, reason: &'static str) {
+        self.dead_letter_failures
+            .with_label_values(&[channel.to_string().as_str(), reason])
+            .inc();
+    }
+
+    /// Dead letters of a partition that wait for a topic to take them; 0 when they no longer do.
+    pub(crate) fn dead_letters_wait(&self, topic: &str, partition: i32, count: usize) {
+        let labels = [topic, &partition.to_string()];
+        match count {
+            0 => drop(self.dead_letters_waiting.remove_label_values(&labels)),
+            count => self.dead_letters_waiting.with_label_values(&labels).set(count as i64),
+        }
+    }
+
+    /// Dead letters that wait, over all partitions.
+    pub(crate) fn dead_letters_waiting(&self) -> i64 {
+        let families = self.dead_letters_waiting.collect();
+        let metrics = families.iter().flat_map(|family| family.get_metric());
+        metrics.map(|metric| metric.get_gauge().get_value() as i64).sum()
+    }
+
     pub(crate) fn delivered(&self, channel: &ChannelName, deliveries: usize, oldest_age_seconds: f64) {
         let channel = channel.to_string();
         self.deliveries.with_label_values(&[&channel]).inc_by(deliveries as u64);
@@ -168,6 +194,10 @@ impl Metrics {
         let channel = channel.to_string();
         self.connections.with_label_values(&[&channel]).inc();
         self.connects.with_label_values(&[channel.as_str(), "accepted"]).inc();
+    }
+
+    pub(crate) fn admin_refused(&self, reason: &'static str) {
+        self.admin_refusals.with_label_values(&[reason]).inc();
     }
 
     pub(crate) fn session(&self, channel: &ChannelName, outcome: &'static str) {
@@ -215,10 +245,10 @@ impl Metrics {
         Waits(waiting)
     }
 
-    pub(crate) fn disconnected(&self, channel: &ChannelName) {
+    pub(crate) fn disconnected(&self, channel: &ChannelName, reason: &'static str) {
         let channel = channel.to_string();
         self.connections.with_label_values(&[&channel]).dec();
-        self.disconnects.with_label_values(&[&channel]).inc();
+        self.disconnects.with_label_values(&[channel.as_str(), reason]).inc();
     }
 
     pub(crate) fn client_event(&self, channel: &ChannelName, outcome: &'static str) {
@@ -310,6 +340,7 @@ impl ObserveConsumer for Metrics {
             let labels = [topic, &partition.to_string()];
             self.backlog.remove_label_values(&labels).ok();
             self.paused.remove_label_values(&labels).ok();
+            self.dead_letters_waiting.remove_label_values(&labels).ok();
         }
     }
 

@@ -6,14 +6,14 @@
 //!                  (aldis-core, pure)   adapter.rs   hub.rs
 //! ```
 //! [`Pipeline::take`] is called by the consumer with records of one partition, in order, and does the steps between. It
-//! returns when every delivery is in its clients' queues, so the consumer may commit.
+//! returns when every delivery is in its clients' queues and every dead letter is acknowledged, so the consumer may commit.
+//! What fails is left for the next try, and nothing of what is done is done or counted again ([`progress`]).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aldis_core::channel::{Channel, Outcome};
 use aldis_core::record::Record;
-use aldis_core::reject::Rejected;
 use aldis_core::route::Delivery;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
@@ -21,142 +21,185 @@ use indexmap::IndexMap;
 
 use crate::adapter::{Adapter, ChannelRef, Unit};
 use crate::consume::{Take, TakeError};
-use crate::dead_letter::{DeadLetterError, DeadLetters, Why};
+use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
 use crate::sockets::Shared;
+
+mod letters;
+mod progress;
+#[cfg(test)]
+mod tests;
+
+use letters::{Letter, Outbox};
+use progress::{Done, Progress};
+
+/// Most bytes of payloads that are made before they are appended. 16 MiB, what one record may make: a batch of such records
+/// would make gigabytes.
+const MADE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long records are decoded and routed before other tasks get their turn. 2 ms.
+const TURN: Duration = Duration::from_millis(2);
 
 /// decode → route → adapter, for every channel that reads a record's topic.
 pub struct Pipeline<A> {
     shared: Arc<Shared<A>>,
-    dead_letters: DeadLetters,
-    /// For channels that name no topic of their own.
-    dead_letter_topic: String,
+    outbox: Outbox,
+    progress: Progress,
 }
 
-/// What a batch makes of one channel.
+/// What some records make.
+#[derive(Default)]
+struct Routed<'r> {
+    batches: IndexMap<ChannelName, ChannelBatch>,
+    letters: Vec<Letter<'r>>,
+    bytes: usize,
+}
+
+/// What some records make of one channel.
 struct ChannelBatch {
     channel: Arc<Channel>,
     units: Vec<Unit>,
+    /// What becomes of each unit's record; `None` where it goes to the dead letters.
+    outcomes: Vec<Option<RecordOutcome>>,
     /// Time of the oldest record, for the age of what is delivered.
     oldest: Millis,
 }
 
 impl<A: Adapter> Pipeline<A> {
-    /// A pipeline into the adapter.
+    /// A pipeline into the adapter. `dead_letter_topic` is for channels that name none, or one that can not be written.
     pub fn new(shared: Arc<Shared<A>>, dead_letters: DeadLetters, dead_letter_topic: String) -> Self {
+        let outbox = Outbox::new(dead_letters, dead_letter_topic, Arc::clone(&shared.metrics));
         Self {
             shared,
-            dead_letters,
-            dead_letter_topic,
+            outbox,
+            progress: Progress::default(),
         }
     }
 
-    /// decode → route: the units of each channel, in the order of the records. Rejected records are in the dead letters,
-    /// acknowledged, before anything is appended.
-    async fn route(&self, records: &[Record]) -> Result<Vec<ChannelBatch>, TakeError> {
+    /// decode → route: what the first of `records` make, up to [`MADE_BYTES`], and the records that are left.
+    async fn route<'r>(&self, records: &'r [Record]) -> (Routed<'r>, &'r [Record]) {
         let table = self.shared.table.load_full();
         let now = self.shared.clock.now();
-        let mut batches: IndexMap<&ChannelName, ChannelBatch> = IndexMap::new();
-        for record in records {
+        let mut routed = Routed::default();
+        let mut turn = Instant::now();
+        for (index, record) in records.iter().enumerate() {
+            if routed.bytes >= MADE_BYTES {
+                return (routed, &records[index..]);
+            }
             for (channel, sources) in table.readers(record) {
-                let deliveries = match channel.process(sources, record, now) {
-                    Ok(outcome) => self.deliveries(channel, outcome),
-                    Err(rejected) => {
-                        self.dead_letter(channel, record, &rejected).await?;
-                        Vec::new()
-                    }
-                };
-                let time = Millis(record.timestamp_ms);
-                let batch = batches.entry(&channel.name).or_insert_with(|| ChannelBatch {
-                    channel: Arc::clone(channel),
-                    units: Vec::new(),
-                    oldest: time,
-                });
-                batch.oldest = batch.oldest.min(time);
-                batch.units.push(Unit {
-                    topic: Arc::clone(&record.topic),
-                    partition: record.partition,
-                    offset: record.offset,
-                    deliveries,
-                });
+                routed.add(channel, record, channel.process(sources, record, now));
+                if turn.elapsed() >= TURN {
+                    tokio::task::yield_now().await;
+                    turn = Instant::now();
+                }
             }
         }
-        Ok(batches.into_values().collect())
-    }
-
-    fn deliveries(&self, channel: &Channel, outcome: Outcome) -> Vec<Delivery> {
-        let (deliveries, outcome) = match outcome {
-            Outcome::Deliver(deliveries) if deliveries.is_empty() => (deliveries, RecordOutcome::RoutedNowhere),
-            Outcome::Deliver(deliveries) => (deliveries, RecordOutcome::Delivered),
-            Outcome::NotForUs => (Vec::new(), RecordOutcome::NotForUs),
-        };
-        self.shared.metrics.records(&channel.name, outcome, 1);
-        deliveries
-    }
-
-    /// To the channel's topic; where that does not take it, to the gateway's.
-    async fn dead_letter(&self, channel: &Channel, record: &Record, rejected: &Rejected) -> Result<(), TakeError> {
-        let why = Why {
-            channel: channel.name.to_string(),
-            reason: rejected.reason.as_str(),
-            detail: rejected.detail.clone(),
-            at: rejected.at.clone(),
-        };
-        let mut topic = channel.dead_letter_topic.as_deref().unwrap_or(&self.dead_letter_topic);
-        let mut sent = self.dead_letters.send(topic, record, &why).await;
-        if let Err(error @ DeadLetterError::Refused { .. }) = &sent
-            && topic != self.dead_letter_topic
-        {
-            tracing::warn!(channel = %channel.name, topic, %error, "the channel's dead letter topic can not be written; the gateway's is used");
-            topic = &self.dead_letter_topic;
-            sent = self.dead_letters.send(topic, record, &why).await;
-        }
-        sent.map_err(TakeError::new)?;
-        tracing::warn!(
-            channel = %channel.name, topic = &*record.topic, partition = record.partition, offset = record.offset,
-            reason = why.reason, at = why.at, detail = why.detail, dead_letter_topic = topic,
-            "record can not be processed and went to the dead letters"
-        );
-        self.shared
-            .metrics
-            .records(&channel.name, RecordOutcome::DeadLettered, 1);
-        self.shared.metrics.dead_letter(&channel.name, rejected.reason);
-        Ok(())
+        (routed, &[])
     }
 
     /// adapter (→ hub → client): everything of one channel in one step.
-    async fn append(&self, batch: ChannelBatch) -> Result<(), TakeError> {
+    async fn append(&self, mut batch: ChannelBatch, done: &mut Done) -> Result<(), TakeError> {
         let name = &batch.channel.name;
+        let skip = batch.units.partition_point(|unit| done.is_appended(name, unit.offset));
+        batch.units.drain(..skip);
+        batch.outcomes.drain(..skip);
+        let Some(last) = batch.units.last().map(|unit| unit.offset) else {
+            return Ok(());
+        };
         let appended = self
             .shared
             .adapter
             .append(ChannelRef::of(&batch.channel), batch.units)
             .await
             .map_err(TakeError::new)?;
+        done.append(name, last);
+        let metrics = &self.shared.metrics;
         if appended.refused > 0 {
             tracing::info!(
                 channel = %name, records = appended.refused,
                 "records came again and changed nothing; after a topic was deleted and made anew, restart the gateway"
             );
-            self.shared
-                .metrics
-                .records(name, RecordOutcome::Repeated, appended.refused);
+            metrics.records(name, RecordOutcome::Repeated, appended.refused);
+        }
+        // Marks only grow: what is refused are the first ones.
+        for outcome in batch.outcomes.into_iter().skip(appended.refused).flatten() {
+            metrics.records(name, outcome, 1);
         }
         if appended.deliveries > 0 {
             let age = self.shared.clock.now().0.saturating_sub(batch.oldest.0) as f64 / 1000.0;
-            self.shared.metrics.delivered(name, appended.deliveries, age);
+            metrics.delivered(name, appended.deliveries, age);
         }
         Ok(())
+    }
+
+    /// Everything that is not done yet. One channel's failure holds up no other's deliveries, nor any dead letter.
+    async fn take_rest(&self, records: &[Record], done: &mut Done) -> Result<(), TakeError> {
+        let mut rest = records;
+        let mut result = Ok(());
+        while !rest.is_empty() {
+            let routed;
+            (routed, rest) = self.route(rest).await;
+            for batch in routed.batches.into_values() {
+                result = result.and(self.append(batch, done).await);
+            }
+            result = result.and(self.outbox.write(routed.letters, done).await);
+        }
+        result
+    }
+}
+
+impl<'r> Routed<'r> {
+    fn add(
+        &mut self,
+        channel: &Arc<Channel>,
+        record: &'r Record,
+        outcome: Result<Outcome, aldis_core::reject::Rejected>,
+    ) {
+        let time = Millis(record.timestamp_ms);
+        let (deliveries, outcome) = match outcome {
+            Ok(Outcome::Deliver(made)) if made.is_empty() => (made, Some(RecordOutcome::RoutedNowhere)),
+            Ok(Outcome::Deliver(made)) => (made, Some(RecordOutcome::Delivered)),
+            Ok(Outcome::NotForUs) => (Vec::new(), Some(RecordOutcome::NotForUs)),
+            Err(rejected) => {
+                self.letters.push(Letter {
+                    channel: Arc::clone(channel),
+                    record,
+                    rejected,
+                });
+                (Vec::new(), None)
+            }
+        };
+        self.bytes += deliveries.iter().map(Delivery::bytes).sum::<usize>();
+        let batch = self
+            .batches
+            .entry(channel.name.clone())
+            .or_insert_with(|| ChannelBatch {
+                channel: Arc::clone(channel),
+                units: Vec::new(),
+                outcomes: Vec::new(),
+                oldest: time,
+            });
+        batch.oldest = batch.oldest.min(time);
+        batch.units.push(Unit {
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+            deliveries,
+        });
+        batch.outcomes.push(outcome);
     }
 }
 
 impl<A: Adapter> Take for Pipeline<A> {
     async fn take(&self, records: &[Record]) -> Result<(), TakeError> {
+        let Some(first) = records.first() else { return Ok(()) };
         let started = Instant::now();
-        for batch in self.route(records).await? {
-            self.append(batch).await?;
+        let mut done = self.progress.resume(first);
+        let result = self.take_rest(records, &mut done).await;
+        match &result {
+            Ok(()) => self.shared.metrics.took(started.elapsed().as_secs_f64()),
+            Err(_) => self.progress.keep(first, done),
         }
-        self.shared.metrics.took(started.elapsed().as_secs_f64());
-        Ok(())
+        result
     }
 }

@@ -310,7 +310,9 @@ impl<A: Adapter> Namespace<A> {
             let parted = parted.unwrap_or(Parted::UNKNOWN);
             guest.session.parted(guest.generation, parted, self.shared.clock.now());
         }
-        self.shared.metrics.disconnected(&self.channel);
+        self.shared
+            .metrics
+            .disconnected(&self.channel, client::went(guest.link.as_ref(), reason));
         tracing::info!(channel = %self.channel, client = id, %reason, "client disconnected");
     }
 }

@@ -113,6 +113,9 @@ pub trait Link: Send + Sync {
 
     /// Whether socketioxide has taken the connection up as that of a session.
     fn is_taken_up(&self) -> bool;
+
+    /// Whether the client has ended the connection, or it broke: who is let go otherwise has sent what is no WebSocket.
+    fn has_ended(&self) -> bool;
 }
 
 struct Line<S> {
@@ -231,6 +234,11 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Link for LineLink<S> {
     fn is_taken_up(&self) -> bool {
         self.0.lock().read
     }
+
+    fn has_ended(&self) -> bool {
+        let state = self.0.lock();
+        state.ended || state.failed
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Wire<S> {
@@ -258,6 +266,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Wire<S> {
         };
         let read = Pin::new(stream).poll_read(cx, buf);
         state.first_ping.read(&buf.filled()[before..]);
+        state.ended |= match &read {
+            Poll::Ready(Ok(())) => buf.filled().len() == before && buf.remaining() > 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
         read
     }
 }

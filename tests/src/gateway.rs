@@ -118,6 +118,11 @@ impl Gateway {
         format!("http://{address}{path}")
     }
 
+    /// `host:port` of its admin port.
+    pub(crate) fn admin_address(&self) -> &str {
+        &self.banner.admin
+    }
+
     /// Status and body of a path of its admin port.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         let asked = async {

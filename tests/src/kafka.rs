@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
@@ -135,6 +135,14 @@ pub(crate) async fn make_topic(broker: &str, name: &str, partitions: i32, settin
         .then_some(())
     })
     .await;
+}
+
+/// Changes one setting of a topic.
+pub(crate) async fn set_topic(broker: &str, name: &str, setting: &str, value: &str) {
+    let admin: AdminClient<DefaultClientContext> = client(broker).create().unwrap();
+    let changed = AlterConfig::new(ResourceSpecifier::Topic(name)).set(setting, value);
+    let answers = admin.alter_configs([&changed], &AdminOptions::new()).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
 
 /// A name that no other test has.

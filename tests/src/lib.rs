@@ -49,4 +49,7 @@ mod repeating;
 mod raw;
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod tests;

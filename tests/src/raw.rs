@@ -1,5 +1,6 @@
 //! Engine.IO and Socket.IO by hand: what stock clients do not let one say.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
@@ -59,7 +60,7 @@ impl Server {
             stream.write_all(format!("{head}{body}").as_bytes()).await?;
             let mut response = String::new();
             stream.read_to_string(&mut response).await?;
-            Ok::<_, std::io::Error>(response)
+            Ok::<_, io::Error>(response)
         };
         let response = within(query, asked).await.unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
@@ -221,5 +222,147 @@ impl Socket {
     /// Waits for its end, whatever comes before.
     pub(crate) async fn closed(&mut self) {
         while self.next().await != Frame::Closed {}
+    }
+}
+
+/// An Engine.IO session on a WebSocket whose bytes are all ours: what is no frame, too.
+pub(crate) struct Raw {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+pub(crate) const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+
+/// FIN.
+pub(crate) const FIN: u8 = 0x80;
+
+/// A client's frame with this first byte; `masked` as it should be, or not.
+pub(crate) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
+    let mask = if masked { 0x80 } else { 0 };
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(mask | length as u8),
+        length @ 126..65_536 => {
+            frame.push(mask | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(mask | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    const KEY: [u8; 4] = [0x12, 0xf0, 0x5a, 0x7e];
+    if masked {
+        frame.extend(KEY);
+        frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    } else {
+        frame.extend(payload);
+    }
+    frame
+}
+
+impl Raw {
+    /// Opens a session at `host:port`.
+    pub(crate) async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut raw = Self {
+            stream,
+            received: Vec::new(),
+        };
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        raw.bytes(request.as_bytes()).await.unwrap();
+        let end = loop {
+            let end = raw.received.windows(4).position(|window| window == b"\r\n\r\n");
+            match end {
+                Some(end) => break end + 4,
+                None => assert!(raw.receive().await, "the upgrade is answered"),
+            }
+        };
+        assert!(raw.received.starts_with(b"HTTP/1.1 101 "));
+        raw.received.drain(..end);
+        assert!(raw.until("0{").await.is_some(), "the session opens");
+        raw
+    }
+
+    /// Opens a session and connects to a namespace without a token.
+    pub(crate) async fn connect(address: &str, namespace: &str) -> Self {
+        let mut raw = Self::open(address).await;
+        raw.text(&format!("40{namespace},")).await.unwrap();
+        assert!(raw.until(&format!("40{namespace},")).await.is_some(), "it is let in");
+        raw
+    }
+
+    pub(crate) async fn text(&mut self, text: &str) -> io::Result<()> {
+        self.bytes(&frame(FIN | TEXT, text.as_bytes(), true)).await
+    }
+
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// The next packet that begins so; none where the server closes before.
+    pub(crate) async fn until(&mut self, prefix: &str) -> Option<String> {
+        loop {
+            match self.next().await? {
+                (CLOSE, _) => return None,
+                (_, payload) if payload.starts_with(prefix.as_bytes()) => return String::from_utf8(payload).ok(),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next frame, its opcode and payload; none where the connection is gone.
+    async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some(frame) = self.take() {
+                return Some(frame);
+            }
+            if !self.receive().await {
+                return None;
+            }
+        }
+    }
+
+    /// Says goodbye as RFC 6455 has it, and waits until the server has gone.
+    pub(crate) async fn close(mut self) {
+        self.bytes(&frame(FIN | CLOSE, &1000_u16.to_be_bytes(), true))
+            .await
+            .ok();
+        while self.next().await.is_some() {}
+    }
+
+    /// Ends the connection without a word, and waits until the server has gone.
+    pub(crate) async fn hang_up(mut self) {
+        self.stream.shutdown().await.ok();
+        while self.receive().await {
+            self.received.clear();
+        }
+    }
+
+    fn take(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (opcode, length) = (self.received.first()? & 0x0f, *self.received.get(1)?);
+        let (head, length) = match length {
+            126 => (
+                4,
+                u16::from_be_bytes(self.received.get(2..4)?.try_into().unwrap()).into(),
+            ),
+            127 => (
+                10,
+                u64::from_be_bytes(self.received.get(2..10)?.try_into().unwrap()) as usize,
+            ),
+            length => (2, length.into()),
+        };
+        let payload = self.received.get(head..head + length)?.to_vec();
+        self.received.drain(..head + length);
+        Some((opcode, payload))
+    }
+
+    async fn receive(&mut self) -> bool {
+        matches!(self.stream.read_buf(&mut self.received).await, Ok(1..))
     }
 }

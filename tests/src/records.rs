@@ -108,3 +108,13 @@ pub(crate) async fn read(broker: &str, topic: &str, count: usize) -> Vec<Kept> {
     });
     reading.await.unwrap()
 }
+
+/// Offset of the next record of a topic's partition 0.
+pub(crate) async fn end(broker: &str, topic: &str) -> i64 {
+    let (config, topic) = (client(broker), topic.to_owned());
+    let asked = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create().unwrap();
+        consumer.fetch_watermarks(&topic, 0, DEADLINE).unwrap().1
+    });
+    asked.await.unwrap()
+}

@@ -10,11 +10,12 @@ use aldis_crds::names::ChannelName;
 use crate::compiler::{Compiler, Problem};
 use crate::decode::{Decoded, Source};
 use crate::egress::Egress;
+use crate::expression::work;
 use crate::http::{self, Api, Endpoint};
 use crate::identity::Methods;
 use crate::membership::Lobby;
 use crate::record::Record;
-use crate::reject::Rejected;
+use crate::reject::{Reason, Rejected};
 use crate::room::RoomPattern;
 use crate::route::{Delivery, Made, Routes};
 use crate::time::Millis;
@@ -131,6 +132,20 @@ impl Channel {
     /// # Errors
     /// Why the record must go to the dead letters of this channel.
     pub fn process(&self, sources: &[usize], record: &Record, now: Millis) -> Result<Outcome, Rejected> {
+        work::bounded(|| {
+            let outcome = self.process_bounded(sources, record, now);
+            // Where nothing is left, what is read seems not to be there: no outcome of that counts.
+            match work::is_exhausted() {
+                true => {
+                    let at = outcome.err().map_or_else(|| "spec".to_owned(), |rejected| rejected.at);
+                    Err(Rejected::new(Reason::TooCostly, at, work::exhausted_message()))
+                }
+                false => outcome,
+            }
+        })
+    }
+
+    fn process_bounded(&self, sources: &[usize], record: &Record, now: Millis) -> Result<Outcome, Rejected> {
         let mut made = None;
         for source in sources {
             if let Decoded::Events(events) = self.sources[*source].decode(record)? {

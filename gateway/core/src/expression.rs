@@ -17,8 +17,10 @@ mod evaluate;
 mod functions;
 mod natives;
 mod parse;
+mod pattern;
 mod scope;
 mod value;
+pub(crate) mod work;
 
 pub use compile::{CompileError, Names};
 pub use evaluate::EvaluateError;
@@ -40,6 +42,8 @@ enum Code {
     Native(natives::Native),
     Cel {
         ast: Box<cel::IdedExpr>,
+        /// Of the syntax tree: what one evaluation takes, macros aside.
+        nodes: usize,
         natives: Vec<natives::Native>,
     },
 }

@@ -8,7 +8,7 @@ use serde_json::Value as JsonValue;
 
 use crate::compiler::{Compiler, Expressions};
 use crate::event_name;
-use crate::expression::{Expression, Names, Scope, Variable};
+use crate::expression::{Expression, Names, Scope, Variable, work};
 use crate::identity::Identity;
 use crate::json::{Json, write_string};
 use crate::room::{RoomKey, RoomPattern};
@@ -178,6 +178,13 @@ impl Lobby {
 
     /// What a client event does.
     pub fn answer(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis) -> Answer {
+        work::bounded(|| match self.answer_bounded(identity, event, now) {
+            _ if work::is_exhausted() => Answer::Refuse(Denial::new("failed", work::exhausted_message())),
+            answer => answer,
+        })
+    }
+
+    fn answer_bounded(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis) -> Answer {
         let null = Json::null();
         let arg = event.args.elements().first().unwrap_or(&null);
         let scope = client_scope(identity, arg);

@@ -19,11 +19,13 @@ pub enum Reason {
     EventName,
     /// It would make too much: more deliveries or longer payloads than one record may.
     TooLarge,
+    /// Its expressions took more than one record may.
+    TooCostly,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::NotJson,
         Reason::NoType,
         Reason::Required,
@@ -31,6 +33,7 @@ impl Reason {
         Reason::Expression,
         Reason::EventName,
         Reason::TooLarge,
+        Reason::TooCostly,
     ];
 
     /// As metrics, logs and dead letters name it.
@@ -43,6 +46,7 @@ impl Reason {
             Reason::Expression => "expression",
             Reason::EventName => "event_name",
             Reason::TooLarge => "too_large",
+            Reason::TooCostly => "too_costly",
         }
     }
 }

@@ -36,6 +36,13 @@ pub struct Delivery {
     pub audience: Audience,
 }
 
+impl Delivery {
+    /// Bytes of its payloads.
+    pub fn bytes(&self) -> usize {
+        self.payloads.iter().map(|payload| payload.len()).sum()
+    }
+}
+
 /// Who gets a delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Audience {
@@ -54,7 +61,7 @@ pub(crate) struct Made {
 
 impl Made {
     fn push(&mut self, delivery: Delivery, at: String) -> Result<(), Rejected> {
-        self.bytes += delivery.payloads.iter().map(|payload| payload.len()).sum::<usize>();
+        self.bytes += delivery.bytes();
         if self.bytes > MAX_PAYLOADS {
             let message = format!("the payloads of this record are longer than {MAX_PAYLOADS} bytes together");
             return Err(Rejected::new(Reason::TooLarge, at, message));

@@ -9,7 +9,7 @@ use serde_json::Value as JsonValue;
 use thiserror::Error;
 
 use crate::expression::bounds::MAX_SOURCE;
-use crate::expression::{CompileError, Expression, Names, Scope, Tables, Value};
+use crate::expression::{CompileError, Expression, Names, Scope, Tables, Value, work};
 use crate::json::{Json, Kind, write_escaped, write_string};
 
 /// Deepest nesting of a template.
@@ -88,6 +88,7 @@ impl Template {
     /// Where an expression fails for another reason than a field that is not there, or the text gets too long.
     pub fn render(&self, scope: &Scope<'_>, out: &mut String) -> Result<(), RenderError> {
         for piece in &self.pieces {
+            let before = out.len();
             let (hole, result) = match piece {
                 Piece::Text(text) => {
                     out.push_str(text);
@@ -99,6 +100,10 @@ impl Template {
             result.map_err(|message| RenderError {
                 at: hole.at.clone(),
                 message,
+            })?;
+            work::spend_bytes(out.len() - before).map_err(|_| RenderError {
+                at: hole.at.clone(),
+                message: work::exhausted_message(),
             })?;
             if out.len() > MAX_RENDERED {
                 let message = format!("the rendered text is longer than {MAX_RENDERED} bytes");

@@ -120,9 +120,9 @@ async fn a_record_too_large_for_the_topic_goes_without_its_value() {
     assert_eq!(header(&letter, "aldis-dead-letter-offset").as_deref(), Some("42"));
     assert!(header(&letter, "trace").is_some());
 
-    // The same when it is the broker that says so; and once more without the value.
+    // The same when it is the broker that says so: to what was written together, to it alone, and without its value.
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-    mock.request_errors(RDKafkaApiKey::Produce, &[refusal, refusal]);
+    mock.request_errors(RDKafkaApiKey::Produce, &[refusal, refusal, refusal]);
     dead_letters
         .send("dead", &record(Some(Bytes::from_static(b"small"))), &why())
         .await

@@ -55,7 +55,8 @@ impl Refusal {
         }
     }
 
-    /// The answer to its request: Engine.IO's own where it has one, which clients know.
+    /// The answer to its request: Engine.IO's own where it has one, which clients know. It is among the answer's extensions, by
+    /// which it is counted.
     pub fn response(self, max_payload: usize) -> Response<Full<Bytes>> {
         let json = |code: u8, message: &str| format!("{{\"code\":{code},\"message\":\"{message}\"}}");
         let (status, body) = match self {
@@ -87,6 +88,7 @@ impl Refusal {
         };
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = status;
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -122,7 +122,6 @@ fn begin(request: &Request<Incoming>, ends: &Ends) -> Result<Option<Arc<Place<Pe
 }
 
 fn refused(ends: &Ends, refusal: Refusal) -> Response<Full<Bytes>> {
-    ends.refused(refusal);
     tracing::debug!(listener = %ends.name, reason = refusal.as_str(), "request refused");
     refusal.response(ends.settings.max_payload)
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use socketioxide::socket::Socket;
+use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError as EmitError, SocketError};
 
 use crate::hub::{Client, CloseReason, Outgoing, Pace, SendError};
@@ -115,4 +115,19 @@ pub(super) fn is_full(error: &EmitError) -> bool {
 /// Ends the client's session whatever its queue holds.
 pub(super) fn close(socket: &Socket, transports: &Transports) {
     transports.close(socket.id.as_str(), super::own_connection(socket));
+}
+
+/// How a client went, for metrics.
+pub(super) fn went(link: Option<&Arc<dyn Link>>, reason: DisconnectReason) -> &'static str {
+    match reason {
+        DisconnectReason::TransportError if link.is_some_and(|link| !link.has_ended()) => "bad_frame",
+        DisconnectReason::TransportError => "connection_lost",
+        DisconnectReason::TransportClose => "closed",
+        DisconnectReason::MultipleHttpPollingError => "two_polls",
+        DisconnectReason::PacketParsingError => "bad_packet",
+        DisconnectReason::HeartbeatTimeout => "heartbeat",
+        DisconnectReason::ClientNSDisconnect => "left",
+        DisconnectReason::ServerNSDisconnect => "namespace_closed",
+        DisconnectReason::ClosingServer => "stopping",
+    }
 }

@@ -36,6 +36,8 @@ pub(super) struct State<S> {
     pub(super) failed: bool,
     /// Somebody has read: socketioxide has taken the session up.
     pub(super) read: bool,
+    /// The client has ended the stream, or it broke.
+    pub(super) ended: bool,
     pub(super) reading: Option<Waker>,
     /// Bytes that the client's TCP has taken.
     pub(super) written: u64,
@@ -125,6 +127,7 @@ impl<S> State<S> {
             closed: false,
             failed: false,
             read: false,
+            ended: false,
             reading: None,
             written: 0,
             upgraded: false,

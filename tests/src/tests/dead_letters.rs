@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::gateway::Gateway;
-use crate::kafka::{make_topic, shared};
+use crate::kafka::{make_topic, set_topic, shared};
 use crate::manifests::Manifests;
 use crate::node::Node;
 use crate::records::{Producer, read};
@@ -136,49 +136,86 @@ async fn a_record_too_large_for_its_dead_letter_topic_is_cut_and_the_next_ones_g
 }
 
 #[tokio::test]
-async fn records_wait_for_a_dead_letter_topic_that_takes_none_and_only_those_of_their_partition() {
+async fn a_record_that_no_dead_letter_topic_takes_waits_with_its_partition_and_is_not_lost() {
     let kafka = shared().await;
     let manifests = Manifests::news();
     make_topic(&kafka.address(), &manifests.topic, 2, &[]).await;
     // Nothing fits into it.
-    make_topic(
-        &kafka.address(),
-        &manifests.dead_letters,
-        1,
-        &[("max.message.bytes", "10")],
-    )
-    .await;
+    let tiny = [("max.message.bytes", "10")];
+    make_topic(&kafka.address(), &manifests.dead_letters, 1, &tiny).await;
     let gateway = Gateway::start(&manifests.path(), Some(&kafka.address())).await;
     let producer = Producer::to(&kafka.address());
     let node = Node::start();
     let reader = node.connect(&gateway.url("/news"), json!({})).await;
     reader.join("join", json!({"room": "a"})).await;
 
+    let news = |n: &str| json!({"type": "news", "room": "a", "n": n});
     producer.bytes(&manifests.topic, 0, Some(b"not JSON")).await;
-    producer
-        .json(
-            &manifests.topic,
-            0,
-            &json!({"type": "news", "room": "a", "n": "behind"}),
-        )
-        .await;
     gateway.wait_for_log("records could not be taken").await;
-    producer
-        .json(
-            &manifests.topic,
-            1,
-            &json!({"type": "news", "room": "a", "n": "beside"}),
-        )
-        .await;
+    producer.json(&manifests.topic, 0, &news("behind")).await;
+    producer.json(&manifests.topic, 1, &news("beside")).await;
     assert_eq!(reader.event("news:published").await.payload()["n"], "beside");
     let series = format!("aldis_consumer_paused{{partition=\"0\",topic=\"{}\"}}", manifests.topic);
     gateway.wait_for_metric(&series, 1.0).await;
-    assert_eq!(
-        gateway
-            .metrics()
-            .await
-            .value("aldis_records_total{channel=\"press/news\",outcome=\"dead_lettered\"}"),
-        0.0
-    );
+    let health = gateway.health().await;
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert_eq!(health["problems"], json!(["dead_letters"]), "{health}");
+    assert_eq!(health["kafka"]["deadLettersWaiting"], 1, "{health}");
+    let dead_lettered = "aldis_records_total{channel=\"press/news\",outcome=\"dead_lettered\"}";
+    assert_eq!(gateway.metrics().await.value(dead_lettered), 0.0);
     assert_eq!(reader.seen().events.len(), 1, "what is behind the bad record waits");
+
+    set_topic(
+        &kafka.address(),
+        &manifests.dead_letters,
+        "max.message.bytes",
+        "1000000",
+    )
+    .await;
+    let seen = reader.until("the record behind", |seen| seen.events.len() >= 2).await;
+    assert_eq!(seen.events[1].payload()["n"], "behind");
+    gateway.wait_for_metric(dead_lettered, 1.0).await;
+    let letter = &read(&kafka.address(), &manifests.dead_letters, 1).await[0];
+    assert_eq!(letter.value.as_deref(), Some("not JSON".as_bytes()));
+    assert_eq!(gateway.health().await["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_channels_topic_that_does_not_exist_costs_no_record_and_the_gateways_gets_the_letters() {
+    let kafka = shared().await;
+    let manifests = Manifests::bistro();
+    make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
+    // A topic of this name can be made by nobody.
+    let orders = std::fs::read_to_string(manifests.path().join("orders.yaml")).unwrap();
+    let declared = format!("{}.orders", manifests.dead_letters);
+    manifests.write("orders.yaml", &orders.replace(&declared, &format!("{declared}-away")));
+    make_topic(&kafka.address(), &manifests.dead_letters, 1, &[]).await;
+    make_topic(
+        &kafka.address(),
+        &format!("{declared}-away"),
+        1,
+        &[("max.message.bytes", "10")],
+    )
+    .await;
+    let gateway = Gateway::start(&manifests.path(), Some(&kafka.address())).await;
+    let producer = Producer::to(&kafka.address());
+    for _ in 0..50 {
+        producer
+            .json(&manifests.topic, 0, &json!({"event_type": "order.status_changed"}))
+            .await;
+    }
+    let letters = read(&kafka.address(), &manifests.dead_letters, 50).await;
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter.headers["aldis-dead-letter-channel"] == "bistro/orders")
+    );
+    gateway
+        .wait_for_metric(
+            "aldis_records_total{channel=\"bistro/orders\",outcome=\"dead_lettered\"}",
+            50.0,
+        )
+        .await;
+    let failures = gateway.metrics().await.sum("aldis_dead_letter_failures_total");
+    assert!((1.0..=50.0).contains(&failures), "{failures} tries");
 }

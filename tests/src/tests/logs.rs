@@ -37,6 +37,11 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
             let client = node.connect_as("4.8", &gateway.url(path), &options).await.unwrap();
             secrets.extend([client.connected().id, client.connected().engine]);
             assert_eq!(client.ask("anything", json!(["argument-4711"])).await["ok"], false);
+            if path == "/" {
+                client
+                    .join("subscribe:orders", json!({"tenant_id": "tenant-456"}))
+                    .await;
+            }
             client.disconnect().await;
         }
     }

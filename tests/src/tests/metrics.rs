@@ -48,7 +48,7 @@ async fn a_known_sequence_is_counted_exactly() {
     second.until("the last record", last).await;
     first.disconnect().await;
     gateway
-        .wait_for_metric("aldis_disconnects_total{channel=\"press/news\"}", 1.0)
+        .wait_for_metric("aldis_disconnects_total{channel=\"press/news\",reason=\"left\"}", 1.0)
         .await;
 
     let metrics = gateway.metrics().await;
@@ -85,7 +85,7 @@ async fn a_known_sequence_is_counted_exactly() {
     series("aldis_sends_total", &[("", 3.0)]);
     series("aldis_connections", &[("", 1.0)]);
     series("aldis_connects_total", &[("outcome=\"accepted\"", 2.0)]);
-    series("aldis_disconnects_total", &[("", 1.0)]);
+    series("aldis_disconnects_total", &[("reason=\"left\"", 1.0)]);
     series(
         "aldis_client_events_total",
         &[

@@ -17,6 +17,15 @@ pub const MAX_LIST: usize = 1_000;
 pub const MAX_COST: usize = 20_000;
 /// Longest string or list that `+` makes, in bytes or elements.
 pub const MAX_CONCATENATION: usize = 64 * 1024;
+/// What all evaluations for one record, or one client event, may take together, in steps: a node of a syntax tree that is
+/// evaluated, a value that is read, 32 bytes that are written. A macro takes the nodes of its body for each value of the
+/// list that it goes through. Some 0.1 s at the worst that was found (docs/benchmarks.md); a usual record takes a hundred.
+pub const MAX_WORK: usize = 1_000_000;
+/// Largest program that the pattern of `matches()` may compile to, in bytes. 512 KiB: an address of `\w` and `@` takes half of
+/// that, `[A-Z0-9]{11,30}` a hundredth, `\w{32}` four times as much.
+pub const MAX_PATTERN: usize = 512 * 1024;
+/// Longest text that `matches()` looks through, in bytes.
+pub const MAX_MATCHED: usize = 4 * 1024;
 /// Stack for compiling, in bytes: room for [`MAX_SOURCE`] of the worst nesting, with a factor of ten.
 pub const COMPILE_STACK: usize = 16 * 1024 * 1024;
 

@@ -7,9 +7,10 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValu
 use thiserror::Error;
 
 use super::evaluate::native_name;
-use super::functions::{ARITHMETIC, BOUNDED, FIRST, KNOWN};
+use super::functions::{ARITHMETIC, BOUNDED, FIRST, KNOWN, MATCHES};
 use super::natives::{Native, Path};
-use super::parse::parse;
+use super::parse::{nodes, parse};
+use super::pattern::Pattern;
 use super::scope::Step;
 use super::{Code, Expression, Tables};
 
@@ -125,17 +126,20 @@ impl Rewriter<'_> {
     fn code(&mut self, expr: &IdedExpr) -> Result<Code, CompileError> {
         let ast = self.rewrite(expr)?;
         let mut natives = std::mem::take(&mut self.natives);
+        let nodes = nodes(&ast);
         Ok(match &ast.expr {
             Expr::Ident(name) if natives.len() == 1 && *name == native_name(0) => Code::Native(natives.remove(0)),
             Expr::Literal(literal) => match cel::Value::try_from(literal.to_val().as_ref()) {
                 Ok(value) => Code::Native(Native::Literal(value)),
                 Err(_) => Code::Cel {
                     ast: Box::new(ast),
+                    nodes,
                     natives,
                 },
             },
             _ => Code::Cel {
                 ast: Box::new(ast),
+                nodes,
                 natives,
             },
         })
@@ -315,19 +319,8 @@ impl Rewriter<'_> {
                 format!("there is no function {name}(); there are {}", KNOWN.join(", ")),
             );
         }
-        if name == "matches" && !matches!(call.args.last().map(|arg| &arg.expr), Some(Expr::Literal(_))) {
-            return self.error(expr, "the pattern of matches() must be a literal");
-        }
-        if name == "matches"
-            && let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.last().map(|arg| &arg.expr)
-            && let Err(error) = regex::Regex::new(pattern.inner())
-        {
-            let error = error.to_string();
-            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            return self.error(
-                expr,
-                format!("the pattern of matches() is no regular expression: {reason}"),
-            );
+        if name == "matches" {
+            return self.matches(expr, call);
         }
         let mut call = call.clone();
         let appends = matches!(call.args.first().map(|arg| &arg.expr), Some(Expr::Ident(name)) if self.bound.last() == Some(name));
@@ -350,6 +343,36 @@ impl Rewriter<'_> {
         })
     }
 
+    /// The pattern becomes a value that is there already.
+    fn matches(&mut self, expr: &IdedExpr, call: &CallExpr) -> Result<IdedExpr, CompileError> {
+        let args: Vec<_> = call.target.as_deref().into_iter().chain(&call.args).collect();
+        let [text, pattern] = args.as_slice() else {
+            return self.error(expr, "matches() takes a text and a pattern");
+        };
+        let Expr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
+            return self.error(expr, "the pattern of matches() must be a literal");
+        };
+        let compiled = match Pattern::compile(literal.inner()) {
+            Ok(compiled) => compiled,
+            Err(reason) => {
+                return self.error(
+                    expr,
+                    format!("the pattern of matches() is no regular expression: {reason}"),
+                );
+            }
+        };
+        let text = self.rewrite(text)?;
+        let pattern = self.native(pattern, Native::Literal(compiled.value()));
+        Ok(IdedExpr {
+            id: expr.id,
+            expr: Expr::Call(CallExpr {
+                func_name: MATCHES.to_owned(),
+                target: None,
+                args: vec![text, pattern],
+            }),
+        })
+    }
+
     fn comprehension(
         &mut self,
         expr: &IdedExpr,
@@ -360,10 +383,16 @@ impl Rewriter<'_> {
         }
         let mut c = comprehension.clone();
         let range = self.rewrite(&c.iter_range)?;
+        // What one round takes, for `@bounded` to multiply.
+        let round = nodes(&c.loop_cond) + nodes(&c.loop_step);
+        let round = IdedExpr {
+            id: c.iter_range.id,
+            expr: Expr::Literal(LiteralValue::Int((round as i64).into())),
+        };
         let bounded = CallExpr {
             func_name: BOUNDED.to_owned(),
             target: None,
-            args: vec![range],
+            args: vec![range, round],
         };
         c.iter_range = IdedExpr {
             id: c.iter_range.id,

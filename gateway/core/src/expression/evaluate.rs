@@ -12,7 +12,7 @@ use super::bounds::{MAX_COST, MAX_VALUE_DEPTH};
 use super::natives::Native;
 use super::scope::Scope;
 use super::value::{Budget, Value, to_cel};
-use super::{Code, Expression, functions};
+use super::{Code, Expression, functions, work};
 
 /// Why an expression gives no value. Holds names and types, never the data itself.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -31,10 +31,21 @@ pub(super) const PANICKED: &str = "the expression library panicked; that is a de
 /// The functions, shared by all evaluations.
 static ROOT: LazyLock<Context<'static, 'static>> = LazyLock::new(functions::root_context);
 
+impl From<work::Exhausted> for EvaluateError {
+    fn from(_: work::Exhausted) -> Self {
+        EvaluateError::Failed(work::exhausted_message())
+    }
+}
+
 pub(super) fn evaluate<'a>(expression: &'a Expression, scope: &'a Scope<'a>) -> Result<Value<'a>, EvaluateError> {
+    work::bounded(|| evaluate_bounded(expression, scope))
+}
+
+fn evaluate_bounded<'a>(expression: &'a Expression, scope: &'a Scope<'a>) -> Result<Value<'a>, EvaluateError> {
     match &expression.code {
         Code::Native(native) => native.evaluate(scope),
-        Code::Cel { ast, natives } => {
+        Code::Cel { ast, nodes, natives } => {
+            work::spend(*nodes)?;
             let resolver = Resolver {
                 natives,
                 scope,
@@ -92,6 +103,7 @@ fn explain(error: &ExecutionError, source: &str, natives: &[Native], scope: &Sco
         ExecutionError::UndeclaredReference(name) => {
             let native = number(name).and_then(|number| natives.get(number));
             return match native.map(|native| native.evaluate(scope)) {
+                _ if work::is_exhausted() => work::Exhausted.into(),
                 Some(Err(error)) => error,
                 Some(Ok(_)) => EvaluateError::Failed(format!(
                     "it reads more than {MAX_COST} values, or one that is nested deeper than {MAX_VALUE_DEPTH}"

@@ -8,7 +8,9 @@ use cel::common::value::CowVal;
 use cel::{Context, Env, ExecutionError, FunctionContext};
 
 use super::bounds::{MAX_CONCATENATION, MAX_LIST};
+use super::pattern::matches;
 use super::value::Value;
+use super::work;
 
 /// CEL's operator, our function that stands in for it, and how it is written.
 pub(super) const ARITHMETIC: [(&str, &str, &str); 5] = [
@@ -21,6 +23,9 @@ pub(super) const ARITHMETIC: [(&str, &str, &str); 5] = [
 
 /// Wraps what a macro goes through: a longer list is an error.
 pub(super) const BOUNDED: &str = "@bounded";
+
+/// Stands in for `matches`: takes a compiled pattern.
+pub(super) const MATCHES: &str = "@matches";
 
 /// `first` is compiled, not called.
 pub(super) const FIRST: &str = "first";
@@ -67,13 +72,14 @@ type Function =
 /// The context whose functions all evaluations share.
 pub(super) fn root_context() -> Context<'static, 'static> {
     let mut context = Context::with_env(Arc::new(Env::stdlib()));
-    let functions: [(&str, Function); 11] = [
+    let functions: [(&str, Function); 12] = [
         ("@add", Box::new(|call| arithmetic(call, operators::ADD))),
         ("@sub", Box::new(|call| arithmetic(call, operators::SUBSTRACT))),
         ("@mul", Box::new(|call| arithmetic(call, operators::MULTIPLY))),
         ("@div", Box::new(|call| arithmetic(call, operators::DIVIDE))),
         ("@mod", Box::new(|call| arithmetic(call, operators::MODULO))),
         (BOUNDED, Box::new(bounded)),
+        (MATCHES, Box::new(matches)),
         (
             "text",
             Box::new(|call| string(call, |value| value.text().map(|text| text.into_owned()))),
@@ -131,6 +137,9 @@ fn arithmetic<'context, 'call>(
         operators::ADD if length(&left) + length(&right) > MAX_CONCATENATION => {
             return Err(call.error(format!("the result is longer than {MAX_CONCATENATION}")));
         }
+        operators::ADD if work::spend_bytes(length(&left) + length(&right)).is_err() => {
+            return Err(call.error(work::exhausted_message()));
+        }
         operators::ADD => left.as_adder().map(|left| left.add(right.as_ref())),
         operators::SUBSTRACT => left.as_subtractor().map(|left| left.sub(right.as_ref())),
         operators::MULTIPLY => left.as_multiplier().map(|left| left.mul(right.as_ref())),
@@ -183,13 +192,28 @@ fn bounded<'context, 'call>(call: &mut FunctionContext<'context, 'call>) -> Call
         Some(sizer) => *sizer.size().inner() > MAX_LIST as i64,
         None => false,
     };
+    let error = |message: String| Err(ExecutionError::function_error("macro", message));
     if longer {
-        return Err(ExecutionError::function_error(
-            "macro",
-            format!("the list is longer than {MAX_LIST}"),
-        ));
+        return error(format!("the list is longer than {MAX_LIST}"));
     }
-    Ok(range)
+    let round = call.args.get(1).and_then(|round| round.downcast_ref::<CelInt>());
+    let round = round.map_or(1, |round| usize::try_from(*round.inner()).unwrap_or(1));
+    let weight = weight(&cel::Value::try_from(range.as_ref())?);
+    match work::spend(round.saturating_mul(weight)) {
+        Ok(()) => Ok(range),
+        Err(_) => error(work::exhausted_message()),
+    }
+}
+
+/// Values in a value, a string's 32 bytes for one.
+fn weight(value: &cel::Value) -> usize {
+    1 + match value {
+        cel::Value::List(list) => list.iter().map(weight).sum(),
+        cel::Value::Map(map) => map.map.values().map(weight).sum(),
+        cel::Value::String(text) => text.len() / 32,
+        cel::Value::Bytes(bytes) => bytes.len() / 32,
+        _ => 0,
+    }
 }
 
 fn string<'context, 'call>(

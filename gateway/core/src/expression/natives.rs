@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::evaluate::EvaluateError;
 use super::scope::{Scope, Step};
 use super::value::Value;
-use super::{Expression, Tables};
+use super::{Expression, Tables, work};
 
 /// One such part.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ impl Path {
 
 impl Native {
     pub(super) fn evaluate<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Value<'a>, EvaluateError> {
+        work::spend(1)?;
         match self {
             Native::Path(path) => scope
                 .find(&path.name, &path.steps)

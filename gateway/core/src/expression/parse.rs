@@ -61,6 +61,28 @@ fn parser_words(message: &str) -> String {
     message.replacen("Syntax", "syntax", 1)
 }
 
+/// Nodes of the syntax tree.
+pub(super) fn nodes(expr: &IdedExpr) -> usize {
+    let all = |exprs: &mut dyn Iterator<Item = &IdedExpr>| exprs.map(nodes).sum::<usize>();
+    1 + match &expr.expr {
+        Expr::Call(call) => all(&mut call.args.iter().chain(call.target.as_deref())),
+        Expr::Select(select) => nodes(&select.operand),
+        Expr::List(list) => all(&mut list.elements.iter()),
+        Expr::Map(map) => map
+            .entries
+            .iter()
+            .map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => nodes(&entry.key) + nodes(&entry.value),
+                EntryExpr::StructField(field) => nodes(&field.value),
+            })
+            .sum(),
+        Expr::Comprehension(c) => {
+            all(&mut [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter())
+        }
+        Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => 0,
+    }
+}
+
 /// Depth of the syntax tree.
 fn depth(expr: &IdedExpr) -> usize {
     let deepest = |exprs: &mut dyn Iterator<Item = &IdedExpr>| exprs.map(depth).max().unwrap_or(0);

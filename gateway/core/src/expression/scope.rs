@@ -6,6 +6,7 @@ use crate::json::Json;
 use crate::time::Millis;
 
 use super::value::Value;
+use super::work;
 
 /// Variables by name. Names may have dots (`event.data`): the longest name that begins a path wins.
 #[derive(Debug, Default)]
@@ -61,7 +62,9 @@ impl<'a> Scope<'a> {
         steps
             .iter()
             .try_fold(json, |json, step| match step {
-                Step::Key(key) => json.get(key),
+                // Fields are looked through one by one. Where nothing is left for that, it is not there: who asked for it
+                // has nothing left either.
+                Step::Key(key) => work::spend(json.fields().len() / 16).ok().and_then(|()| json.get(key)),
                 Step::Index(index) => json.elements().get(*index),
             })
             .map(Value::Json)

@@ -10,6 +10,8 @@ use super::*;
 use crate::json::Json;
 use crate::time::Millis;
 
+mod work;
+
 const INPUTS: [&str; 13] = [
     "null",
     "true",

@@ -212,6 +212,7 @@ pub(super) struct Budget(pub(super) usize);
 impl Budget {
     fn spend(&mut self, cost: usize) -> Result<(), TooCostly> {
         self.0 = self.0.checked_sub(cost).ok_or(TooCostly)?;
+        super::work::spend(cost).map_err(|_| TooCostly)?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! ```
 //! docs/benchmarks.md says what the scenarios are and what came out.
 
+mod bounds;
 mod broker;
 mod clients;
 mod gateway;
@@ -109,6 +110,8 @@ enum Scenario {
     Idle,
     /// Decode and route alone
     Pure,
+    /// What expressions cost, the worst of them too
+    Bounds,
 }
 
 impl Scenario {
@@ -120,6 +123,7 @@ impl Scenario {
                 Self::BurstBroadcast,
                 Self::Idle,
                 Self::Pure,
+                Self::Bounds,
             ],
             Self::Burst => vec![Self::BurstRooms, Self::BurstBroadcast],
             one => vec![one],
@@ -182,6 +186,7 @@ async fn one(scenario: Scenario, args: &Args, bench: &Bench) -> anyhow::Result<R
             return bench.idle(title, clients).await;
         }
         Scenario::Pure => return pure::measure(bytes),
+        Scenario::Bounds => return bounds::measure(),
         Scenario::BurstRooms => args.burst(1000, 50_000),
         Scenario::BurstBroadcast => args.burst(1, 1000),
         Scenario::Steady | Scenario::All | Scenario::Burst => args.steady(100),
