@@ -14,7 +14,6 @@ mod hostile_frames;
 mod hostile_http;
 mod hostile_poison;
 mod hostile_records;
-mod hostile_tokens;
 mod hostile_yaml;
 mod hot;
 mod http;
