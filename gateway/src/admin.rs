@@ -13,8 +13,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -22,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::ConsumerState;
-use crate::listener::HEADER_TIMEOUT;
+use crate::listener::http1;
 use crate::listener::refused::Refusals;
 use crate::metrics::Metrics;
 use crate::status::{Phase, Status};
@@ -91,22 +89,7 @@ async fn accept(listener: TcpListener, router: Router, refusals: Refusals, stop:
         };
         let (router, refusals, stop) = (router.clone(), refusals.clone(), stop.clone());
         tokio::spawn(async move {
-            let http = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-            tokio::pin!(http);
-            let result = tokio::select! {
-                result = &mut http => result,
-                () = stop.cancelled() => {
-                    http.as_mut().graceful_shutdown();
-                    http.await
-                }
-            };
-            if let Err(error) = result {
-                refusals.broken(&error);
-                tracing::debug!(%error, "a connection to the admin port ended with an error");
-            }
+            http1::serve(stream, TowerToHyperService::new(router), &stop, &refusals).await;
             drop(permit);
         });
     }

@@ -1,17 +1,16 @@
 //! app: the gateway, put together: configuration in, listeners and consumer running, until it is stopped.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aldis_core::channel::Channel;
 use aldis_core::table::Table;
 use aldis_crds::contract::files::key_files;
 use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys};
 use aldis_crds::limits::ResolvedLimits;
-use aldis_crds::names::ChannelName;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
@@ -145,12 +144,7 @@ impl Gateway {
         );
         let publisher = Publisher::new(&config.kafka.bootstrap_servers, &config.kafka.ingress_topic)
             .context("the producer of what comes over HTTP can not be made")?;
-        let http = Http {
-            shared: Arc::clone(&shared),
-            publisher,
-            started: Instant::now(),
-            status: Arc::clone(&status),
-        };
+        let http = Http::new(Arc::clone(&shared), publisher, Arc::clone(&status));
         let (topics, topics_receiver) = watch::channel(BTreeSet::new());
         let stop_consuming = CancellationToken::new();
         let consumer_settings = ConsumerSettings {
@@ -206,6 +200,7 @@ impl Gateway {
             let same = |channel: &Arc<Channel>| channel.name == gone.name && channel.uid == gone.uid;
             table.channels().iter().any(same)
         };
+        let other_rules = table.with_other_room_rules(&before);
         let before = before.channels().iter();
         let gone: Vec<_> = before.filter(|channel| !stays(channel)).cloned().collect();
         let topics = table.topics();
@@ -218,16 +213,11 @@ impl Gateway {
             *current = topics;
             changed
         });
-        let changed = with_other_rooms(&wanted.0, config);
         let shared = Arc::clone(&self.shared);
         // Every room of their clients is asked for again: seconds, where there are many.
         tokio::task::spawn_blocking(move || {
-            let table = shared.table.load_full();
-            let changed = table
-                .channels()
-                .iter()
-                .filter(|channel| changed.contains(&channel.name));
-            changed.for_each(|channel| sockets::recheck::channel(&shared, channel));
+            let channels = other_rules.iter();
+            channels.for_each(|channel| sockets::recheck::channel(&shared, channel));
         });
         for channel in gone {
             self.shared.sessions.forget(&channel.name);
@@ -370,18 +360,4 @@ async fn sweep(shared: &Shared) {
             shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
         }
     }
-}
-
-/// The channels whose rooms are declared otherwise than before.
-fn with_other_rooms(before: &GatewayConfig, now: &GatewayConfig) -> HashSet<ChannelName> {
-    let rooms: HashMap<_, _> = before
-        .channels
-        .iter()
-        .map(|config| (&config.channel, &config.spec.rooms))
-        .collect();
-    let channels = now.channels.iter();
-    channels
-        .filter(|config| rooms.get(&config.channel) != Some(&&config.spec.rooms))
-        .map(|config| config.channel.clone())
-        .collect()
 }

@@ -7,11 +7,11 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aldis_core::channel::Channel;
 use aldis_core::http::{Facts, Refused, Request as Call, Routed, decode_path, object};
-use aldis_core::identity::{Handshake, Identity, Refusal};
+use aldis_core::identity::{Identity, Refusal};
 use aldis_core::json::Json;
 use aldis_crds::channel::Method;
 use axum::Router;
@@ -24,29 +24,30 @@ use serde_json::json;
 
 use crate::adapter::Adapter;
 use crate::sockets::Shared;
-use crate::sockets::identify::{NotAdmitted, identify};
+use crate::sockets::identify::{NotAdmitted, identify_by_token};
 use crate::status::Status;
 
 mod api;
 mod publish;
+mod stats;
 
 pub use publish::{IdempotencyKey, PublishError, Publisher};
+use stats::Counts;
 
 /// Longest body of a request, in bytes. 100 kB, as what clients send at once.
 pub const MAX_BODY: usize = 100_000;
-/// Rooms and users that an answer lists. 1,000; beyond it the answer says how many there are in all.
-pub const MAX_LISTED: usize = 1_000;
+/// How long the body of a request may take. 30 s: [`MAX_BODY`] over the slowest mobile network.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the HTTP side of all listeners shares.
 pub struct Http<A> {
-    /// The channels, and their clients.
-    pub shared: Arc<Shared<A>>,
-    /// The way to Kafka.
-    pub publisher: Publisher,
+    pub(crate) shared: Arc<Shared<A>>,
+    publisher: Publisher,
+    counts: Counts,
     /// When the gateway began.
-    pub started: Instant,
+    started: Instant,
     /// Whether clients should come.
-    pub status: Arc<Status>,
+    status: Arc<Status>,
 }
 
 /// The HTTP side of one listener.
@@ -88,7 +89,7 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
     };
     let endpoint = &channel.endpoints[index];
     let answer = async {
-        let body = read_json(&parts.headers, body).await?;
+        let body = read_json(&parts.headers, body, BODY_TIMEOUT).await?;
         let identity = side.http.identity(channel, &parts.headers).await?;
         let query = parts.uri.query().unwrap_or_default();
         let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -108,7 +109,7 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
             None => None,
         };
         let stats = if endpoint.needs_stats {
-            side.http.stats(channel)
+            side.http.counts.of(&side.http.shared, channel).json.clone()
         } else {
             Json::null()
         };
@@ -155,6 +156,17 @@ impl<A: Adapter> Side<A> {
 }
 
 impl<A: Adapter> Http<A> {
+    /// Of channels and their clients, with the way to Kafka.
+    pub fn new(shared: Arc<Shared<A>>, publisher: Publisher, status: Arc<Status>) -> Self {
+        Self {
+            shared,
+            publisher,
+            counts: Counts::default(),
+            started: Instant::now(),
+            status,
+        }
+    }
+
     /// Who calls: `None` for who shows no token. A token that fails never counts as none.
     async fn identity(&self, channel: &Channel, headers: &HeaderMap) -> Result<Option<Identity>, Refused> {
         let Some(authorization) = headers.get(header::AUTHORIZATION) else {
@@ -172,21 +184,20 @@ impl<A: Adapter> Http<A> {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(invalid());
         }
-        let auth = Json::from_value(&json!({ "token": token.trim() }));
-        let handshake = Handshake {
-            query: &[],
-            auth: Some(&auth),
-        };
-        let refused = match identify(&self.shared, channel, &handshake).await {
+        let refused = match identify_by_token(&self.shared, channel, token.trim()).await {
             Ok(identity) => return Ok(Some(identity)),
             Err(refused) => refused,
         };
-        refused.count(&self.shared.metrics, &channel.name);
         Err(match refused {
-            NotAdmitted::Refused(Refusal::NobodyMayConnect) => {
-                Refused::new(403, "forbidden", "this channel lets nobody in: see spec.authentication")
+            NotAdmitted::Refused(Refusal::Token(fault)) => {
+                self.shared.metrics.token_refused(&channel.name, fault.reason);
+                invalid()
             }
-            NotAdmitted::Refused(_) => invalid(),
+            NotAdmitted::Refused(_) => Refused::new(
+                401,
+                "unauthorized",
+                "this channel takes no tokens: send none, or see spec.authentication.jwt",
+            ),
             NotAdmitted::ForNow(_) => Refused::new(
                 503,
                 "unavailable",
@@ -204,26 +215,6 @@ impl<A: Adapter> Http<A> {
         let now = self.shared.clock.now();
         let published = self.publisher.publish(&channel.name, event, key, now).await;
         published.map_err(|error| Refused::new(503, "unavailable", error.to_string()))
-    }
-
-    /// `{connections, uniqueUsers, users: [{user, connections}], rooms: [{name, members}]}`.
-    fn stats(&self, channel: &Channel) -> Json {
-        let presence = self.shared.hub.presence(&channel.name);
-        let mut rooms: Vec<_> = presence
-            .rooms
-            .iter()
-            .filter_map(|(room, members)| Some((channel.lobby.shown(room)?, members)))
-            .collect();
-        rooms.sort_unstable();
-        let rooms = rooms.iter().take(MAX_LISTED);
-        let users = presence.users.iter().take(MAX_LISTED);
-        Json::from_value(&json!({
-            "connections": presence.connections,
-            "uniqueUsers": presence.users.len(),
-            "users": users.map(|(user, connections)| json!({ "user": user, "connections": connections })).collect::<Vec<_>>(),
-            "roomCount": presence.rooms.len(),
-            "rooms": rooms.map(|(name, members)| json!({ "name": name, "members": members })).collect::<Vec<_>>(),
-        }))
     }
 
     fn count(&self, channel: &Channel, endpoint: &str, response: &Response) {
@@ -262,8 +253,13 @@ fn idempotency_key(
 
 /// The JSON body of a request; null where there is none. Only what says that it is JSON is read as JSON: so no web page can
 /// post here behind its reader's back.
-async fn read_json(headers: &HeaderMap, body: Body) -> Result<Json, Refused> {
-    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+async fn read_json(headers: &HeaderMap, body: Body, within: Duration) -> Result<Json, Refused> {
+    let read = tokio::time::timeout(within, axum::body::to_bytes(body, MAX_BODY)).await;
+    let read = read.map_err(|_| {
+        let seconds = within.as_secs();
+        Refused::new(408, "too_slow", format!("the body was not there within {seconds} s"))
+    })?;
+    let bytes = read.map_err(|_| {
         Refused::new(
             413,
             "too_large",
@@ -301,7 +297,7 @@ fn refusal(refused: &Refused) -> Response {
         let scheme = HeaderValue::from_static("Bearer");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     }
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
+    if matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
         // What is left of the body is not read: the connection is of no more use.
         response
             .headers_mut()
@@ -327,4 +323,19 @@ fn not_allowed(methods: &[Method]) -> Response {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_to_its_end_is_given_up() {
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+        let refused = read_json(&HeaderMap::new(), endless, Duration::from_millis(1))
+            .await
+            .unwrap_err();
+        assert_eq!((refused.status, refused.code), (408, "too_slow"));
+        assert_eq!(refusal(&refused).headers()[header::CONNECTION], "close");
+    }
 }

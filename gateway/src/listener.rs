@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use aldis_crds::gateway::{EngineSettings, Transport};
 use arc_swap::ArcSwap;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socketioxide::{SocketIo, SocketIoBuilder, TransportType};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
@@ -32,6 +30,7 @@ use crate::metrics::Metrics;
 
 mod beside;
 pub mod close;
+pub(crate) mod http1;
 pub mod policy;
 pub mod polling;
 pub mod refusal;
@@ -58,8 +57,6 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that TLS may hold for a client that does not take them. 16 KiB, a record: what waits, waits on the wire, where it is
 /// counted.
 const TLS_BUFFER: usize = 16 * 1024;
-/// How long a client may take for the headers of a request. 10 s.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What engineioxide is told is the longest payload, in bytes: a number that JavaScript still reads exactly.
 const UNCUT: u64 = 1 << 52;
 /// Packets that may wait for one client. A client with a full queue is closed. 4,096: a few seconds of a busy room.
@@ -272,23 +269,7 @@ async fn serve(stream: TcpStream, peer: IpAddr, ends: Ends) {
         let refusals = ends.refusals.clone();
         async move { response.await.inspect(|response| refusals.answered(response)) }
     });
-    let http = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), handler)
-        .with_upgrades();
-    tokio::pin!(http);
-    let result = tokio::select! {
-        result = &mut http => result,
-        () = stop.cancelled() => {
-            http.as_mut().graceful_shutdown();
-            http.await
-        }
-    };
-    if let Err(error) = result {
-        refusals.broken(&error);
-        tracing::debug!(%error, "a connection ended with an error");
-    }
+    http1::serve(stream, handler, &stop, &refusals).await;
 }
 
 /// Ends TLS, where the listener has it; `None` where there is no handshake.

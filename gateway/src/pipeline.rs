@@ -170,15 +170,18 @@ impl<'r> Routed<'r> {
             }
         };
         self.bytes += deliveries.iter().map(Delivery::bytes).sum::<usize>();
-        let batch = self
-            .batches
-            .entry(channel.name.clone())
-            .or_insert_with(|| ChannelBatch {
+        // Its name is copied once a batch, not once a record.
+        let known = self.batches.get_index_of(&channel.name);
+        let index = known.unwrap_or_else(|| {
+            let batch = ChannelBatch {
                 channel: Arc::clone(channel),
                 units: Vec::new(),
                 outcomes: Vec::new(),
                 oldest: time,
-            });
+            };
+            self.batches.insert_full(channel.name.clone(), batch).0
+        });
+        let batch = &mut self.batches[index];
         batch.oldest = batch.oldest.min(time);
         batch.units.push(Unit {
             topic: Arc::clone(&record.topic),

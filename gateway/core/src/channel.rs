@@ -1,11 +1,13 @@
 //! A channel, compiled: everything that its spec says, checked once, ready to run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use aldis_crds::channel::Room;
 use aldis_crds::contract::{Attachment, ChannelConfig, Keys};
 use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
+use serde_json::Value;
 
 use crate::compiler::{Compiler, Problem};
 use crate::decode::{Decoded, Source};
@@ -43,6 +45,8 @@ pub struct Channel {
     pub egress: Egress,
     /// What clients may do.
     pub lobby: Lobby,
+    /// What part of that was declared as.
+    pub room_rules: RoomRules,
     /// Which records become events.
     pub sources: Vec<Source>,
     /// What goes where.
@@ -51,6 +55,14 @@ pub struct Channel {
     pub endpoints: Vec<Endpoint>,
     /// Who may use the built-in ones.
     pub api: Api,
+}
+
+/// What says who may be in which room. Where it is another than before, every room of every client is asked for again.
+#[derive(Debug, PartialEq)]
+pub struct RoomRules {
+    rooms: Vec<Room>,
+    /// `allow` may look things up in them.
+    tables: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 /// What a channel makes of a record.
@@ -112,6 +124,10 @@ impl Channel {
                 spec.greeting.as_ref(),
                 &mut compiler,
             ),
+            room_rules: RoomRules {
+                rooms: spec.rooms.clone(),
+                tables: spec.tables.clone(),
+            },
             sources: sources
                 .map(|(i, source)| Source::compile(&format!("spec.sources[{i}]"), source, &mut compiler))
                 .chain(over_http)

@@ -187,13 +187,24 @@ impl Methods {
         self.jwt.iter().filter_map(Jwt::jwks_uri)
     }
 
+    /// Who shows a token where nothing but a token counts, as in HTTP's `Authorization`; or whose keys say so.
+    ///
+    /// # Errors
+    /// Why it says nothing; [`Refusal::NobodyMayConnect`] where the channel takes no tokens.
+    pub fn examine_token(&self, token: String, now: Millis) -> Result<Examined<'_>, Refusal> {
+        if self.jwt.is_empty() {
+            return Err(Refusal::NobodyMayConnect);
+        }
+        jwt::examine(&self.jwt, token, now).map_err(Refusal::Token)
+    }
+
     /// Who the client is, or whose keys say so.
     ///
     /// # Errors
     /// Why it may not connect.
     pub fn examine(&self, handshake: &Handshake<'_>, now: Millis) -> Result<Examined<'_>, Refusal> {
         if let (Some(token), false) = (presented(handshake), self.jwt.is_empty()) {
-            return jwt::examine(&self.jwt, token, now).map_err(Refusal::Token);
+            return self.examine_token(token, now);
         }
         if let Some(query) = &self.query {
             match query.missing(handshake) {

@@ -149,6 +149,16 @@ impl Table {
         &self.channels[index]
     }
 
+    /// The channels that were served `before` by other rules about who may be in which room.
+    pub fn with_other_room_rules(&self, before: &Self) -> Vec<Arc<Channel>> {
+        let before: HashMap<_, _> = before.channels.iter().map(|channel| (&channel.name, channel)).collect();
+        let differs = |channel: &&Arc<Channel>| {
+            let was = before.get(&channel.name);
+            was.is_some_and(|was| was.room_rules != channel.room_rules)
+        };
+        self.channels.iter().filter(differs).cloned().collect()
+    }
+
     /// The channel of this name.
     pub fn named(&self, namespace: &str, name: &str) -> Option<&Arc<Channel>> {
         let mut channels = self.channels.iter();
@@ -206,6 +216,28 @@ mod tests {
         let attachment = table.channels()[1].attachments[0].clone();
         assert_eq!(table.at(&attachment).unwrap().name.name, "first");
         assert_eq!(table.attachments().count(), 1);
+    }
+
+    #[test]
+    fn rules_of_rooms_are_compared_with_those_that_are_served() {
+        let served = |spec| table(vec![compile(spec).unwrap()]);
+        let rooms = |allow: &str| json!([{"name": "r", "key": "r:{id}", "join": {"event": "j", "with": {"id": "arg"}}, "allow": allow}]);
+        let first = served(json!({"rooms": rooms("tables.t.a")  , "tables": {"t": {"a": true}}}));
+        let others = |now: &Table, before: &Table| now.with_other_room_rules(before).len();
+        assert_eq!(others(&first, &first), 0);
+        assert_eq!(others(&first, &Table::default()), 0, "nobody is in its rooms yet");
+        let other_table = served(json!({"rooms": rooms("tables.t.a"), "tables": {"t": {"a": false}}}));
+        assert_eq!(others(&other_table, &first), 1);
+
+        // In between it could not be served: what is compared is what clients were let in by.
+        let mut kept = Table::default();
+        let bad = BadChannel {
+            channel: first.channels()[0].name.clone(),
+            problems: Vec::new(),
+        };
+        kept.keep(&first, &[bad]);
+        assert_eq!(others(&kept, &first), 0);
+        assert_eq!(others(&other_table, &kept), 1);
     }
 
     #[test]

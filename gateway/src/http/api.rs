@@ -13,7 +13,7 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde_json::json;
 
-use super::{Side, idempotency_key, json_response, read_json, refusal};
+use super::{BODY_TIMEOUT, Side, idempotency_key, json_response, read_json, refusal};
 use crate::adapter::Adapter;
 use crate::hub::Whom;
 
@@ -86,12 +86,13 @@ impl<A: Adapter> Side<A> {
             .caller(&namespace, &channel, headers, Operation::Read)
             .await
             .map(|caller| {
-                let stats = self.http.stats(&caller.channel);
+                let counted = self.http.counts.of(&self.http.shared, &caller.channel);
+                let stats = &counted.json;
                 let rooms = || {
                     format!(
                         "{{\"rooms\":{},\"count\":{}}}",
-                        text(&stats, "rooms"),
-                        text(&stats, "roomCount")
+                        text(stats, "rooms"),
+                        text(stats, "roomCount")
                     )
                 };
                 json_response(
@@ -115,7 +116,7 @@ async fn publish<A: Adapter>(State(side): State<Side<A>>, place: Place, headers:
     let Path((namespace, channel)) = place;
     let answer = async {
         let caller = side.caller(&namespace, &channel, &headers, Operation::Publish).await?;
-        let body = read_json(&headers, body).await?;
+        let body = read_json(&headers, body, BODY_TIMEOUT).await?;
         let field = |name: &str, max: usize| {
             let value = body.get(name).filter(|value| !value.is_null());
             let value = value.map(|value| value.as_str().filter(|text| !text.is_empty() && text.len() <= max));
@@ -158,10 +159,10 @@ async fn room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: 
         .caller(&namespace, &channel, &headers, Operation::Read)
         .await
         .map(|caller| {
-            let presence = side.http.shared.hub.presence(&caller.channel.name);
+            let counted = side.http.counts.of(&side.http.shared, &caller.channel);
             let shown = |known: &_| caller.channel.lobby.shown(known).is_some_and(|name| name == room);
-            let members: usize = presence
-                .rooms
+            let rooms = &counted.presence.rooms;
+            let members: usize = rooms
                 .iter()
                 .filter(|(known, _)| shown(known))
                 .map(|(_, members)| members)

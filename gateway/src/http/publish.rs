@@ -27,8 +27,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long an Idempotency-Key is remembered once Kafka has its event. 10 min, longer than any client's own retries.
 pub const KEPT: Duration = Duration::from_secs(600);
-/// Keys that are remembered. 100,000, some 20 MB; beyond it the oldest goes.
-pub const KEYS: usize = 100_000;
+/// Keys that are remembered for a tenant. 10,000, some 2 MB; beyond it its oldest goes.
+pub const KEYS: usize = 10_000;
 /// Longest Idempotency-Key, in bytes. 255, as others have it.
 pub const MAX_KEY: usize = 255;
 /// KiB that may wait for Kafka. 16 MiB; beyond it callers are told to come again.
@@ -61,9 +61,11 @@ type Outcome = Option<Result<(), PublishError>>;
 
 struct Attempt {
     id: String,
+    began: Instant,
     outcome: watch::Receiver<Outcome>,
 }
 
+/// Those of a tenant.
 #[derive(Default)]
 struct Attempts {
     by_key: HashMap<IdempotencyKey, Arc<Attempt>>,
@@ -75,7 +77,8 @@ struct Attempts {
 pub struct Publisher {
     producer: FutureProducer<Quiet>,
     topic: String,
-    attempts: Mutex<Attempts>,
+    /// By namespace.
+    attempts: Mutex<HashMap<String, Attempts>>,
 }
 
 impl Publisher {
@@ -128,24 +131,24 @@ impl Publisher {
 
     /// The attempt of a key; with the place for its outcome where it has just begun.
     fn attempt(&self, key: Option<IdempotencyKey>) -> (Arc<Attempt>, Option<watch::Sender<Outcome>>) {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.drop_old(Instant::now());
-        if let Some(known) = key.as_ref().and_then(|key| attempts.by_key.get(key)) {
-            // What has failed for good is tried anew.
-            if !matches!(*known.outcome.borrow(), Some(Err(_))) {
-                return (Arc::clone(known), None);
-            }
-        }
+        let now = Instant::now();
         let (sender, outcome) = watch::channel(None);
         let attempt = Arc::new(Attempt {
             id: format!("{:032x}", rand::random::<u128>()),
+            began: now,
             outcome,
         });
-        if let Some(key) = key {
-            attempts.by_key.insert(key.clone(), Arc::clone(&attempt));
-            attempts.order.push_back((Instant::now(), key));
+        let Some(key) = key else { return (attempt, Some(sender)) };
+        let mut tenants = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, attempts| attempts.drop_old(now));
+        let attempts = tenants.entry(key.channel.namespace.clone()).or_default();
+        match attempts.known(&key) {
+            Some(known) => (known, None),
+            None => {
+                attempts.begin(key, Arc::clone(&attempt));
+                (attempt, Some(sender))
+            }
         }
-        (attempt, Some(sender))
     }
 
     /// Hands an event to the producer; its outcome comes when it is there, whether or not anybody still waits for it.
@@ -193,13 +196,39 @@ impl Publisher {
 }
 
 impl Attempts {
-    fn drop_old(&mut self, now: Instant) {
-        while let Some((since, key)) = self.order.front() {
-            if now.duration_since(*since) < KEPT && self.order.len() < KEYS {
-                return;
-            }
-            self.by_key.remove(key);
-            self.order.pop_front();
+    /// The attempt of a key. What has failed for good is tried anew.
+    fn known(&self, key: &IdempotencyKey) -> Option<Arc<Attempt>> {
+        let known = self.by_key.get(key)?;
+        (!matches!(*known.outcome.borrow(), Some(Err(_)))).then(|| Arc::clone(known))
+    }
+
+    fn begin(&mut self, key: IdempotencyKey, attempt: Arc<Attempt>) {
+        if self.order.len() >= KEYS {
+            self.drop_first();
+        }
+        self.order.push_back((attempt.began, key.clone()));
+        self.by_key.insert(key, attempt);
+    }
+
+    /// Drops what is older than [`KEPT`]; whether anything is left.
+    fn drop_old(&mut self, now: Instant) -> bool {
+        while self
+            .order
+            .front()
+            .is_some_and(|(began, _)| now.duration_since(*began) >= KEPT)
+        {
+            self.drop_first();
+        }
+        !self.order.is_empty()
+    }
+
+    fn drop_first(&mut self) {
+        let Some((began, key)) = self.order.pop_front() else {
+            return;
+        };
+        // One that was tried anew has a later place, too.
+        if self.by_key.get(&key).is_some_and(|attempt| attempt.began == began) {
+            self.by_key.remove(&key);
         }
     }
 }
@@ -214,5 +243,54 @@ impl ClientContext for Quiet {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka client error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> IdempotencyKey {
+        IdempotencyKey {
+            channel: ChannelName {
+                namespace: "shop".to_owned(),
+                name: "orders".to_owned(),
+            },
+            user: String::new(),
+            key: text.to_owned(),
+        }
+    }
+
+    fn begin(attempts: &mut Attempts, text: &str, began: Instant, outcome: Outcome) -> Arc<Attempt> {
+        let attempt = Arc::new(Attempt {
+            id: text.to_owned(),
+            began,
+            outcome: watch::channel(outcome).1,
+        });
+        attempts.begin(key(text), Arc::clone(&attempt));
+        attempt
+    }
+
+    #[test]
+    fn a_key_that_is_tried_anew_is_kept_as_long_as_any_other() {
+        let (mut attempts, start) = (Attempts::default(), Instant::now());
+        begin(&mut attempts, "again", start, Some(Err(PublishError::Unavailable)));
+        assert!(attempts.known(&key("again")).is_none());
+        let second = begin(&mut attempts, "again", start + KEPT / 2, Some(Ok(())));
+        assert!(attempts.drop_old(start + KEPT));
+        assert!(Arc::ptr_eq(&attempts.known(&key("again")).unwrap(), &second));
+        assert!(!attempts.drop_old(start + KEPT + KEPT / 2));
+        assert!(attempts.known(&key("again")).is_none());
+    }
+
+    #[test]
+    fn beyond_the_bound_a_tenants_oldest_key_goes() {
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        for index in 0..=KEYS {
+            begin(&mut attempts, &index.to_string(), now, None);
+        }
+        assert_eq!(attempts.by_key.len(), KEYS);
+        assert!(attempts.known(&key("0")).is_none());
+        assert!(attempts.known(&key("1")).is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! What a listener refuses, how it is answered, and under which name it is counted.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
@@ -27,6 +27,8 @@ pub enum Refusal {
     Upgrade,
     /// A body that is too long.
     TooLarge,
+    /// A body that does not come to its end in time.
+    BodyTimeout,
     /// A body that does not say how long it is.
     LengthRequired,
     /// The session was closed.
@@ -48,6 +50,7 @@ impl Refusal {
             Self::Transport => "transport",
             Self::Upgrade => "upgrade",
             Self::TooLarge => "too_large",
+            Self::BodyTimeout => "body_timeout",
             Self::LengthRequired => "length_required",
             Self::SessionClosed => "session_closed",
             Self::Draining => "draining",
@@ -74,6 +77,7 @@ impl Refusal {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("A message may have {max_payload} bytes here (maxPayload of the listener).\n"),
             ),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "The body was not there in time.\n".to_owned()),
             Self::LengthRequired => (StatusCode::LENGTH_REQUIRED, "Send Content-Length.\n".to_owned()),
             Self::SessionClosed => (StatusCode::BAD_REQUEST, json(1, "Session ID unknown")),
             Self::Busy(busy) => (StatusCode::SERVICE_UNAVAILABLE, busy.message().to_owned()),
@@ -91,6 +95,9 @@ impl Refusal {
         response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if status == StatusCode::REQUEST_TIMEOUT {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }

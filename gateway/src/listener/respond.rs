@@ -16,6 +16,7 @@ use super::polling::Reply;
 use super::refusal::Refusal;
 use super::{Ends, polling, transports, upgrade};
 use crate::connection::Connection;
+use crate::http::BODY_TIMEOUT;
 use crate::limits::{Busy, Peer, Place, Visit};
 use crate::wire::open_with_max_payload;
 
@@ -90,7 +91,11 @@ async fn answer(request: Request<Incoming>, connection: Connection, ends: Ends) 
             };
             polled.poll(transports::timestamp(&uri), ask).await.into_response()
         }
-        None => engine.answer(request).await,
+        // A polling client sends packets.
+        None => match tokio::time::timeout(BODY_TIMEOUT, engine.answer(request)).await {
+            Ok(response) => response,
+            Err(_) => refused(&ends, Refusal::BodyTimeout),
+        },
     }
 }
 

@@ -64,7 +64,22 @@ pub(crate) async fn identify<A>(
     channel: &Channel,
     handshake: &Handshake<'_>,
 ) -> Result<Identity, NotAdmitted> {
-    match channel.methods.examine(handshake, shared.clock.now())? {
+    let examined = channel.methods.examine(handshake, shared.clock.now())?;
+    verify(shared, channel, examined).await
+}
+
+/// Who shows a token where nothing but a token counts.
+pub(crate) async fn identify_by_token<A>(
+    shared: &Shared<A>,
+    channel: &Channel,
+    token: &str,
+) -> Result<Identity, NotAdmitted> {
+    let examined = channel.methods.examine_token(token.to_owned(), shared.clock.now())?;
+    verify(shared, channel, examined).await
+}
+
+async fn verify<A>(shared: &Shared<A>, channel: &Channel, examined: Examined<'_>) -> Result<Identity, NotAdmitted> {
+    match examined {
         Examined::Admitted(identity) => Ok(identity),
         Examined::Token(token) => Ok(shared.jwks.verify(channel, &token).await?),
     }

@@ -248,10 +248,22 @@ async fn who_sends_headers_byte_by_byte_is_closed_and_counted_and_the_others_are
         ("web", gateway.url("").trim_start_matches("http://").to_owned()),
         ("admin", gateway.admin_address().to_owned()),
     ];
+    // Who has asked, and asks no more, is closed as late, and is refused nothing.
+    let idle = |address: String| async move {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    };
+    let idle = futures_util::future::join_all(ports.iter().map(|(_, address)| idle(address.clone())));
     let clients = ports.iter().flat_map(|(_, address)| vec![address.clone(); SLOW]);
     within(
         "slow clients are closed",
-        futures_util::future::join_all(clients.map(slow)),
+        futures_util::future::join(idle, futures_util::future::join_all(clients.map(slow))),
     )
     .await;
     for (port, _) in ports {

@@ -363,6 +363,30 @@ fn times_are_checked_against_our_clock_with_half_a_minute_of_skew() {
 }
 
 #[test]
+fn where_nothing_but_a_token_counts_no_other_method_lets_anybody_in() {
+    let examined = |authentication, token: &str| {
+        let channel = methods(authentication);
+        let examined = channel.methods.examine_token(token.to_owned(), NOW);
+        examined.map(|examined| matches!(examined, Examined::Admitted(_)))
+    };
+    let malformed = |outcome| matches!(outcome, Err(Refusal::Token(fault)) if fault.reason == FaultReason::Malformed);
+    let with_anonymous = || json!({"jwt": [jwt(json!({}))], "anonymous": {}});
+    for absent in ["", "null", "undefined"] {
+        assert!(malformed(examined(with_anonymous(), absent)), "{absent:?}");
+        assert_eq!(
+            examined(json!({"anonymous": {}}), absent),
+            Err(Refusal::NobodyMayConnect)
+        );
+    }
+    let token = token_with(json!({"sub": "ann"}));
+    assert_eq!(
+        examined(json!({"anonymous": {}}), &token),
+        Err(Refusal::NobodyMayConnect)
+    );
+    assert_eq!(examined(with_anonymous(), &token), Ok(true));
+}
+
+#[test]
 fn methods_are_chosen_by_algorithm_and_issuer_and_never_fall_through() {
     let channel = methods(json!({"jwt": [
         jwt(json!({"name": "staff", "issuer": "staff-id"})),
