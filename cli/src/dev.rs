@@ -1,8 +1,8 @@
 //! `aldis dev DIR`: the whole path in one process, from the manifests of a directory alone.
 //!
 //! ```text
-//! DIR → declared (as aldis validate) → operator's translate → gateway, with the memory adapter
-//!                                                             └ an embedded broker, unless --kafka names one
+//! DIR → declared (as aldis validate) → operator's translate → gateway ┬ an embedded broker, unless --kafka names one
+//!                                                                      └ the memory adapter, unless --redis names what to share
 //! ```
 //! Saving a file puts the new configuration in force; one with problems is shown and the last good one stays.
 
@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aldis_crds::contract::{GatewayConfig, Keys};
+use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig};
 use aldis_gateway::app::{Drain, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
 use aldis_gateway::listeners::Ports;
@@ -47,6 +47,10 @@ pub struct DevArgs {
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
 
+    /// Share numbers, history and sessions with others through this Redis
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+
     /// Which gateway, where DIR has several
     #[arg(long, value_name = "NAMESPACE/NAME")]
     gateway: Option<String>,
@@ -71,6 +75,7 @@ pub struct DevArgs {
 const EXAMPLES: &str = "Examples:
   aldis dev examples/bistro
   aldis dev manifests/ --kafka localhost:9092
+  aldis dev manifests/ --kafka localhost:9092 --redis redis://localhost:6379 --any-port --admin-port 0
   aldis dev manifests/ --any-port --admin-port 0";
 
 /// Why `aldis dev` ends.
@@ -235,6 +240,11 @@ impl Plan {
     /// Puts the Kafka and the ports in place that are used here, and makes the embedded broker's topics.
     fn prepare(&mut self, args: &DevArgs, kafka: &str, broker: Option<&mut Broker>) -> Result<(), KafkaError> {
         self.config.kafka.bootstrap_servers = vec![kafka.to_owned()];
+        // What the manifests name is in the cluster that they are for.
+        self.config.redis = args.redis.as_ref().map(|url| RedisConfig {
+            url: url.clone(),
+            uid: self.config.kafka.group_id.clone(),
+        });
         if args.any_port {
             self.config.listeners.iter_mut().for_each(|listener| listener.port = 0);
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{CONTRACT_VERSION, ChannelConfig, GatewayConfig, KafkaConfig};
+use crate::contract::{CONTRACT_VERSION, ChannelConfig, GatewayConfig, KafkaConfig, RedisConfig};
 use crate::gateway::Listener;
 use crate::limits::ResolvedLimits;
 use crate::schema;
@@ -55,6 +55,9 @@ pub struct ConfigIndex {
     pub hash: String,
     /// How to reach Kafka.
     pub kafka: KafkaConfig,
+    /// What replicas share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisConfig>,
     /// Socket.IO servers.
     pub listeners: Vec<Listener>,
     /// What the channels of a namespace may use together. One that is not here has the default.
@@ -93,6 +96,7 @@ impl ConfigIndex {
         Ok(GatewayConfig {
             version,
             kafka: self.kafka.clone(),
+            redis: self.redis.clone(),
             listeners: self.listeners.clone(),
             channels: channels?,
             tenants: self.tenants.clone(),

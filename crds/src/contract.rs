@@ -25,6 +25,9 @@ pub struct GatewayConfig {
     pub version: u32,
     /// How to reach Kafka.
     pub kafka: KafkaConfig,
+    /// What replicas share; absent where there is one, which keeps everything in its memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisConfig>,
     /// Socket.IO servers.
     pub listeners: Vec<Listener>,
     /// Channels, in the order in which they were accepted.
@@ -47,6 +50,16 @@ pub struct KafkaConfig {
     /// For events that come over HTTP.
     #[serde(default = "crate::gateway::default_ingress_topic")]
     pub ingress_topic: String,
+}
+
+/// How to reach Redis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisConfig {
+    /// `redis://`, `rediss://`, `redis+sentinel://host:port,…/master`.
+    pub url: String,
+    /// Names of this gateway's keys: what another gateway on the same Redis never has.
+    pub uid: String,
 }
 
 /// One channel that this gateway serves.

@@ -43,6 +43,10 @@ pub use tenants::{LabelSelector, Tenant};
 pub struct NotificationGatewaySpec {
     /// The Kafka cluster whose topics the channels read.
     pub kafka: Kafka,
+    /// The Redis through which replicas share numbers, history and sessions. Without it each replica keeps them in its own
+    /// memory, and clients recover only on the replica that they were connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Redis>,
     /// Where clients connect. Each is one Socket.IO server.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(
@@ -90,6 +94,15 @@ pub struct Kafka {
     #[serde(default = "default_ingress_topic")]
     #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
     pub ingress_topic: String,
+}
+
+/// How the gateway reaches Redis, 7 or later.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://host:6379`, `rediss://host:6379` over TLS, or `redis+sentinel://host:26379,host:26379/master`.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^rediss?(\+sentinel)?://[^\s@]+$"))]
+    pub url: String,
 }
 
 /// The dead letter topic of a gateway that names none.

@@ -15,11 +15,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use aldis_core::channel::Channel;
+use aldis_core::identity::Identity;
 use aldis_core::room::RoomKey;
 use aldis_core::route::Delivery;
 use aldis_crds::names::ChannelName;
 use thiserror::Error;
 
+use crate::hub::{ClientId, Parted};
+use crate::sessions::{Generation, Joined, Pid, Start};
+
+pub mod chosen;
 pub mod memory;
 pub mod redis;
 
@@ -234,8 +239,69 @@ pub enum Incomplete {
     Unavailable,
 }
 
+/// A session as it is kept where every replica finds it.
+#[derive(Clone, Debug)]
+pub struct StoredSession {
+    /// Of the one that has just claimed it.
+    pub generation: Generation,
+    /// Where and how it began.
+    pub start: Start,
+    /// Where its latest client began.
+    pub begun: Position,
+    /// How its last client went, where that is known.
+    pub parted: Option<Parted>,
+    /// Its rooms.
+    pub rooms: Vec<Joined>,
+}
+
+/// What became of a claim of a session.
+#[derive(Clone, Debug)]
+pub enum SharedClaim {
+    /// Sessions are this process' own.
+    NotShared,
+    /// There is none of this name.
+    Unknown,
+    /// It is somebody else's.
+    Identity,
+    /// It is the claimer's, in a new generation.
+    Claimed(StoredSession),
+}
+
+/// What a client does to its session.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionChange<'c> {
+    /// It has it.
+    Take {
+        /// Who it is.
+        identity: &'c Identity,
+        /// Its place in the hub of this replica.
+        client: ClientId,
+        /// Where and how the session began.
+        start: &'c Start,
+        /// Where this one begins.
+        begun: &'c Position,
+        /// Its rooms.
+        rooms: &'c [Joined],
+    },
+    /// It has joined a room.
+    Joined(&'c Joined),
+    /// It has left a room.
+    Left(&'c RoomKey),
+    /// It is still there.
+    Stay,
+    /// It is gone, and may come back.
+    Parted(Parted),
+    /// It is gone for good.
+    End,
+}
+
 /// Numbers deliveries. See the module for what must hold.
 pub trait Adapter: Send + Sync + 'static {
+    /// Whether replicas share it, with the sessions of its clients.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Hosts rooms of a channel, and what goes to everyone in it: from the place that is returned on, all that goes to them
     /// is published here.
     ///
@@ -276,6 +342,33 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Drops what a channel no longer keeps, also where nothing new comes.
     fn drop_old(&self, channel: ChannelRef<'_>) -> impl Future<Output = ()> + Send;
+
+    /// Takes a session that replicas share for who has come back, if it is of this identity.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn claim_session(
+        &self,
+        _channel: ChannelRef<'_>,
+        _pid: &Pid,
+        _identity: &Identity,
+    ) -> impl Future<Output = Result<SharedClaim, AdapterError>> + Send {
+        async { Ok(SharedClaim::NotShared) }
+    }
+
+    /// Writes to a session that replicas share. Gives false where a later generation has it: nothing was written.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn write_session(
+        &self,
+        _channel: ChannelRef<'_>,
+        _pid: &Pid,
+        _generation: Generation,
+        _change: SessionChange<'_>,
+    ) -> impl Future<Output = Result<bool, AdapterError>> + Send {
+        async { Ok(true) }
+    }
 }
 
 /// Where numbered deliveries go: the hub.
@@ -286,4 +379,7 @@ pub trait Publish: Send + Sync + 'static {
     /// It can not be proven that these rooms (`None`: all of the channel) were given everything: their clients are to be
     /// told so.
     fn broken(&self, channel: &ChannelName, rooms: Option<&[RoomKey]>);
+
+    /// The session of this client has a new connection, at another replica.
+    fn taken_over(&self, _channel: &ChannelName, _client: ClientId) {}
 }

@@ -117,11 +117,9 @@ async fn health(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    match (admin.status.is_ready(), admin.status.phase()) {
-        (true, _) => (StatusCode::OK, "ready\n"),
-        (false, Phase::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        (false, Phase::Starting) => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        (false, Phase::Serving) => (StatusCode::SERVICE_UNAVAILABLE, "a listener has no port\n"),
+    match admin.status.not_ready() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

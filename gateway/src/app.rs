@@ -9,15 +9,18 @@ use std::time::Duration;
 use aldis_core::channel::Channel;
 use aldis_core::table::Table;
 use aldis_crds::contract::files::key_files;
-use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys};
+use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys, RedisConfig};
 use aldis_crds::limits::ResolvedLimits;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::chosen::ChosenAdapter;
 use crate::adapter::memory::{MemoryAdapter, new_epoch};
-use crate::adapter::{Adapter as _, ChannelRef};
+use crate::adapter::redis::{Endpoint, Link, RedisAdapter};
+use crate::adapter::{Adapter as _, ChannelRef, SessionChange};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
@@ -39,14 +42,19 @@ use crate::status::{self, InForce, Phase, Rejected, Status};
 pub const LEAVE_BUDGET: Duration = Duration::from_secs(5);
 
 /// The adapter of this gateway.
-type Memory = MemoryAdapter<Hub<Arc<Metrics>>>;
-type Shared = SharedOver<Memory>;
+type Chosen = ChosenAdapter<Hub<Arc<Metrics>>>;
+type Shared = SharedOver<Chosen>;
 
 /// How often it is looked what is too old, and which clients are to hear where their channel stands. 500 ms: half of the
 /// shortest time for which a channel can keep anything.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How often a listener that could not be opened is tried again. 5 s.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often it is said of sessions that replicas share that their clients are still there. 20 s: a third of the least that
+/// Redis keeps them for.
+const KEEP_SESSIONS: Duration = Duration::from_secs(20);
+/// Sessions of which that is said at once. 256: one round trip.
+const SESSIONS_AT_ONCE: usize = 256;
 
 /// What a gateway needs to run.
 pub struct Settings {
@@ -90,8 +98,9 @@ impl Drain {
 pub struct Gateway {
     /// As it was at start; it needs a restart to change.
     kafka: KafkaConfig,
+    redis: Option<RedisConfig>,
     shared: Arc<Shared>,
-    listeners: Arc<Listeners<Memory>>,
+    listeners: Arc<Listeners<Chosen>>,
     status: Arc<Status>,
     /// What was last asked for. Whoever holds this changes what is in force.
     wanted: Arc<Mutex<(GatewayConfig, Keys)>>,
@@ -121,12 +130,12 @@ impl Gateway {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let metrics = Arc::new(Metrics::new());
         let status = Arc::new(Status::default());
-        let epoch = new_epoch();
-        let hub = Arc::new(Hub::new(Arc::clone(&epoch), Arc::clone(&metrics)));
         let clock = Clock::default();
+        let stop_consuming = CancellationToken::new();
+        let (hub, adapter) = choose_adapter(&config, &metrics, clock, &stop_consuming)?;
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(Table::default()),
-            adapter: MemoryAdapter::new(epoch, Arc::clone(&hub), clock),
+            adapter,
             hub,
             entrance: Arc::default(),
             permits: Permits::default(),
@@ -146,7 +155,6 @@ impl Gateway {
             .context("the producer of what comes over HTTP can not be made")?;
         let http = Http::new(Arc::clone(&shared), publisher, Arc::clone(&status));
         let (topics, topics_receiver) = watch::channel(BTreeSet::new());
-        let stop_consuming = CancellationToken::new();
         let consumer_settings = ConsumerSettings {
             bootstrap_servers: config.kafka.bootstrap_servers.clone(),
             group_id: config.kafka.group_id.clone(),
@@ -172,6 +180,7 @@ impl Gateway {
             .with_context(|| format!("the admin port {admin} can not be had"))?;
         let gateway = Self {
             kafka: config.kafka.clone(),
+            redis: config.redis.clone(),
             listeners: Arc::new(Listeners::new(ports, http)),
             shared,
             status,
@@ -185,6 +194,7 @@ impl Gateway {
         gateway.reload(&config, &keys).await;
         gateway.status.enter(Phase::Serving);
         tokio::spawn(gateway.upkeep());
+        tokio::spawn(gateway.follow_link());
         Ok(gateway)
     }
 
@@ -231,16 +241,23 @@ impl Gateway {
             since: self.shared.clock.now().0,
             bad_channels,
             bad_listeners,
-            needs_restart: (config.kafka != self.kafka)
-                .then_some("spec.kafka")
-                .into_iter()
-                .collect(),
+            needs_restart: self.needs_restart(config),
         };
         log_problems(&in_force);
         self.status.put_in_force(in_force);
         // Last: who sees it counted sees all of it in force.
         self.shared.metrics.configured(channels, bad);
         *wanted = (config.clone(), keys.clone());
+    }
+
+    /// What has changed that is not in force before a restart.
+    fn needs_restart(&self, config: &GatewayConfig) -> Vec<&'static str> {
+        let fields = [
+            ("spec.kafka", config.kafka != self.kafka),
+            ("spec.redis", config.redis != self.redis),
+        ];
+        let changed = fields.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(field, _)| field).collect()
     }
 
     /// A newer configuration can not be used: the one in force stays, and health says so.
@@ -269,10 +286,12 @@ impl Gateway {
         let (wanted, stop) = (Arc::clone(&self.wanted), self.stop_consuming.clone());
         async move {
             let (mut every, mut retry) = (tokio::time::interval(SWEEP), tokio::time::interval(RETRY));
+            let mut keep = tokio::time::interval(KEEP_SESSIONS);
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     _ = every.tick() => sweep(&shared).await,
+                    _ = keep.tick(), if shared.adapter.is_shared() => keep_sessions(&shared).await,
                     _ = retry.tick() => {
                         let wanted = wanted.lock().await;
                         if !status.in_force().bad_listeners.is_empty() {
@@ -280,6 +299,30 @@ impl Gateway {
                             status.set_bad_listeners(bad);
                         }
                     }
+                }
+            }
+        }
+    }
+
+    /// A replica that does not hear what its peers hear takes no new clients until it does.
+    fn follow_link(&self) -> impl Future<Output = ()> + use<> {
+        let (shared, status, stop) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.status),
+            self.stop_consuming.clone(),
+        );
+        async move {
+            let ChosenAdapter::Redis(adapter) = &shared.adapter else {
+                return shared.metrics.adapter_live(true);
+            };
+            let mut link = adapter.link();
+            loop {
+                let now = *link.borrow_and_update();
+                shared.metrics.adapter_live(now == Link::Live);
+                status.set_link(now);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = link.changed() => if changed.is_err() { return },
                 }
             }
         }
@@ -322,6 +365,26 @@ impl Gateway {
     }
 }
 
+/// Redis where the configuration names one, which others share; this process' memory otherwise.
+fn choose_adapter(
+    config: &GatewayConfig,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Arc<Hub<Arc<Metrics>>>, Chosen)> {
+    let Some(redis) = &config.redis else {
+        let epoch = new_epoch();
+        let hub = Arc::new(Hub::new(Arc::clone(&epoch), Arc::clone(metrics)));
+        let adapter = MemoryAdapter::new(epoch, Arc::clone(&hub), clock);
+        return Ok((hub, ChosenAdapter::Memory(adapter)));
+    };
+    // Redis says in which epoch a channel is, when the first of its rooms is hosted.
+    let hub = Arc::new(Hub::new("".into(), Arc::clone(metrics)));
+    let endpoint = Endpoint::parse(&redis.url).map_err(anyhow::Error::msg)?;
+    let adapter = RedisAdapter::start(&redis.uid, endpoint, Arc::clone(&hub), clock, stop.clone())?;
+    Ok((hub, ChosenAdapter::Redis(adapter)))
+}
+
 /// The most that any tenant is granted for one address: before CONNECT nobody knows whose a client is.
 fn most_per_address(table: &Table) -> u32 {
     let namespaces = table.channels().iter().map(|channel| &channel.name.namespace);
@@ -347,6 +410,24 @@ fn log_problems(in_force: &InForce) {
     }
     let channels = in_force.config.as_ref().map_or(0, |config| config.channels.len());
     tracing::info!(hash = in_force.hash, channels, "configuration in force");
+}
+
+/// Says of each client that it is still there, so that its session is kept where replicas share it.
+async fn keep_sessions(shared: &Shared) {
+    let table = shared.table.load_full();
+    for channel in table.channels().iter().filter(|channel| channel.history_size > 0) {
+        let kept = shared.sessions.live(&channel.name).into_iter().filter_map(|session| {
+            let (.., generation, _) = session.present()?;
+            Some(async move {
+                let (channel, pid) = (ChannelRef::of(channel), &session.pid);
+                let stay = SessionChange::Stay;
+                // One that is not kept now is kept by the next round.
+                shared.adapter.write_session(channel, pid, generation, stay).await.ok();
+            })
+        });
+        let kept = futures_util::stream::iter(kept);
+        kept.for_each_concurrent(SESSIONS_AT_ONCE, |kept| kept).await;
+    }
 }
 
 /// Drops what channels no longer keep, also where nothing new comes, and tells silent clients where their channel stands.

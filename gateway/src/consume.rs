@@ -17,6 +17,7 @@
 //! - **Kafka away**, at start or later: librdkafka keeps trying. [`ConsumerState::connected`] says so, and one line of log
 //!   per change. Topics that do not exist yet are in [`ConsumerState::missing`] and are picked up when they are created.
 
+mod again;
 mod backlog;
 mod context;
 mod offsets;
@@ -108,13 +109,29 @@ pub trait Take: Send + Sync + 'static {
 
 /// Records could not be taken for now, for a reason that may pass.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TakeError(Box<dyn Error + Send + Sync>);
+#[error("{reason}")]
+pub struct TakeError {
+    reason: Box<dyn Error + Send + Sync>,
+    /// The offset from which on records are to be read again first.
+    again_from: Option<i64>,
+}
 
 impl TakeError {
     /// From the reason: an error or a text.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(reason.into())
+        Self {
+            reason: reason.into(),
+            again_from: None,
+        }
+    }
+
+    /// Records from this offset on were taken, and have been forgotten: they are read again before these.
+    #[must_use]
+    pub fn again_from(self, offset: i64) -> Self {
+        Self {
+            again_from: Some(offset),
+            ..self
+        }
     }
 }
 

@@ -171,6 +171,15 @@ impl<O: Observe> Hub<O> {
         })
     }
 
+    /// Everything up to this place has passed here, for all rooms that are hosted.
+    pub fn reach(&self, channel: &ChannelName, position: &Position) {
+        self.with(channel, |clients| {
+            if clients.position.epoch.is_empty() || position.seq > clients.position.seq {
+                clients.position = position.clone();
+            }
+        });
+    }
+
     /// Gives a client that has entered the way to it. Gives whether it is still there: more may have come meanwhile than
     /// is held for it.
     #[must_use]
@@ -378,6 +387,10 @@ impl<O: Observe> Publish for Hub<O> {
         for member in gone {
             self.close(channel, &member, CloseReason::HistoryGone);
         }
+    }
+
+    fn taken_over(&self, channel: &ChannelName, client: ClientId) {
+        self.kick(channel, client, CloseReason::TakenOver);
     }
 }
 

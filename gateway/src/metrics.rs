@@ -103,6 +103,7 @@ metrics! {
     /// adapter
     deliveries: IntCounterVec("aldis_deliveries_total", "Deliveries that were numbered.", ["channel"]);
     delivery_age: HistogramVec("aldis_delivery_age_seconds", "Age of a record when its deliveries are in the clients' queues.", ["channel"]);
+    adapter_live: IntGauge("aldis_adapter_live", "1 while this replica hears what its adapter publishes and has missed nothing.");
     /// hub and clients
     sends: IntCounterVec("aldis_sends_total", "Events queued for clients: a delivery counts once for each client.", ["channel"]);
     closed: IntCounterVec("aldis_clients_closed_total", "Clients that the gateway closed, by reason. They come back.", ["channel", "reason"]);
@@ -273,6 +274,10 @@ impl Metrics {
 
     pub(crate) fn drained(&self, listener: &str, clients: usize) {
         self.drained.with_label_values(&[listener]).inc_by(clients as u64);
+    }
+
+    pub(crate) fn adapter_live(&self, live: bool) {
+        self.adapter_live.set(live.into());
     }
 
     pub(crate) fn configured(&self, channels: usize, bad: usize) {

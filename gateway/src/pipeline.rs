@@ -19,7 +19,7 @@ use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
 
-use crate::adapter::{Adapter, ChannelRef, Unit};
+use crate::adapter::{Adapter, AdapterError, ChannelRef, Unit};
 use crate::consume::{Take, TakeError};
 use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
@@ -111,7 +111,10 @@ impl<A: Adapter> Pipeline<A> {
             .adapter
             .append(ChannelRef::of(&batch.channel), batch.units)
             .await
-            .map_err(TakeError::new)?;
+            .map_err(|error| match error {
+                AdapterError::Rewound { offset, .. } => TakeError::new(error).again_from(offset),
+                error @ AdapterError::Unavailable(_) => TakeError::new(error),
+            })?;
         done.append(name, last);
         let metrics = &self.shared.metrics;
         if appended.refused > 0 {

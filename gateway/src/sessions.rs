@@ -14,7 +14,7 @@ use aldis_core::room::RoomKey;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
-use crate::adapter::Position;
+use crate::adapter::{Position, StoredSession};
 use crate::hub::{ClientId, Parted};
 use crate::sabotage::Rule;
 
@@ -65,6 +65,18 @@ pub struct Joined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
+impl Generation {
+    /// The generation of this number.
+    pub fn of(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// One session, shared by the registry and the client that has it.
 #[derive(Debug)]
 pub struct Session {
@@ -79,7 +91,7 @@ pub struct Start {
     /// Where: what counts where its client has not received any position since.
     pub at: Position,
     /// Why another one before it was not recovered; until its client has heard so, it is to be told again.
-    pub reason: Option<&'static str>,
+    pub reason: Option<NotRecovered>,
 }
 
 #[derive(Debug)]
@@ -126,22 +138,48 @@ pub struct Sessions {
     channels: Mutex<HashMap<ChannelName, HashMap<Pid, Arc<Session>>>>,
 }
 
-/// Why a session can not be had.
+/// Why a client does not get back what it has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoSession {
-    /// There is none of this name: it has expired, or never was.
-    Unknown,
+pub enum NotRecovered {
+    /// There is no session of this name: it has expired, or never was.
+    SessionUnknown,
     /// It is somebody else's.
     Identity,
+    /// Where the client was can not be read.
+    Offset,
+    /// Where it was is of another numbering.
+    Epoch,
+    /// Some of what it missed is no longer kept.
+    History,
+    /// It has missed more than a client gets back.
+    Backlog,
 }
 
-impl NoSession {
+impl NotRecovered {
+    const ALL: [Self; 6] = [
+        Self::SessionUnknown,
+        Self::Identity,
+        Self::Offset,
+        Self::Epoch,
+        Self::History,
+        Self::Backlog,
+    ];
+
     /// As `aldis:ready` names it.
     pub fn as_str(self) -> &'static str {
         match self {
-            NoSession::Unknown => "session_unknown",
-            NoSession::Identity => "identity",
+            Self::SessionUnknown => "session_unknown",
+            Self::Identity => "identity",
+            Self::Offset => "offset",
+            Self::Epoch => "epoch",
+            Self::History => "history",
+            Self::Backlog => "backlog",
         }
+    }
+
+    /// From its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }
 
@@ -179,18 +217,53 @@ impl Sessions {
     /// Takes the session of this name from whoever has it, if it is of the same identity.
     ///
     /// # Errors
-    /// [`NoSession`]; nothing of it is told, and nothing has happened to it.
+    /// [`NotRecovered`]; nothing of it is told, and nothing has happened to it.
     pub fn claim(
         &self,
         channel: &ChannelName,
         pid: &Pid,
         identity: &Identity,
         now: Millis,
-    ) -> Result<Claim, NoSession> {
+    ) -> Result<Claim, NotRecovered> {
         let session = self
             .with(channel, |sessions| sessions.get(pid).cloned())
-            .ok_or(NoSession::Unknown)?;
+            .ok_or(NotRecovered::SessionUnknown)?;
         session.claim(identity, now)
+    }
+
+    /// A session that was claimed where replicas share it; what this process still knew of it counts no longer.
+    pub fn adopt(
+        &self,
+        channel: &ChannelName,
+        pid: &Pid,
+        identity: &Arc<Identity>,
+        stored: StoredSession,
+        now: Millis,
+    ) -> Claim {
+        let session = Arc::new(Session {
+            pid: pid.clone(),
+            state: Mutex::new(State {
+                identity: Arc::clone(identity),
+                generation: stored.generation,
+                ended: false,
+                client: None,
+                start: stored.start.clone(),
+                begun: stored.begun.clone(),
+                joined: stored.rooms.clone(),
+                parted: stored.parted,
+                waits_since: Some(now),
+            }),
+        });
+        let former = self.with(channel, |sessions| sessions.insert(pid.clone(), Arc::clone(&session)));
+        Claim {
+            generation: stored.generation,
+            former: former.and_then(|former| former.lock().client.take()),
+            rooms: stored.rooms,
+            parted: stored.parted,
+            start: stored.start,
+            begun: stored.begun,
+            session,
+        }
     }
 
     /// Ends a session, for its newest generation: a former one ends nothing.
@@ -246,13 +319,13 @@ impl Sessions {
 }
 
 impl Session {
-    fn claim(self: Arc<Self>, identity: &Identity, now: Millis) -> Result<Claim, NoSession> {
+    fn claim(self: Arc<Self>, identity: &Identity, now: Millis) -> Result<Claim, NotRecovered> {
         let mut state = self.lock();
         if state.ended {
-            return Err(NoSession::Unknown);
+            return Err(NotRecovered::SessionUnknown);
         }
         if !state.is_of(identity) {
-            return Err(NoSession::Identity);
+            return Err(NotRecovered::Identity);
         }
         state.generation.0 += 1;
         state.waits_since = Some(now);
@@ -312,6 +385,11 @@ impl Session {
             state.parted = Some(parted);
             state.waits_since = Some(now);
         });
+    }
+
+    /// Where and how it began.
+    pub fn start(&self) -> Start {
+        self.lock().start.clone()
     }
 
     /// Whose it is, which client has it now, by which generation, and its rooms.

@@ -9,13 +9,16 @@
 //! Handlers are called by socketioxide on the task that reads the client, one event after the other: what a client sends
 //! first is done first.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use aldis_core::channel::Channel;
 use aldis_core::identity::{Handshake, Identity};
 use aldis_core::json::Json;
+use aldis_core::room::RoomKey;
 use aldis_core::table::Table;
 use aldis_crds::contract::Attachment;
 use aldis_crds::names::ChannelName;
@@ -26,7 +29,7 @@ use socketioxide::handler::{ConnectHandler, DisconnectHandler};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Hosted, SessionChange};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::hub::{ClientId, Hub, Parted};
@@ -42,17 +45,21 @@ use crate::wire::Link;
 mod args;
 mod client;
 mod events;
+mod hold;
 pub(crate) mod identify;
 pub(crate) mod recheck;
 mod resume;
 mod room_for;
 mod rooms;
+mod turns;
 
 use args::Args;
 use client::SocketClient;
-use events::Events;
+use events::{Events, Handler};
+use hold::HOLD;
 use identify::{NOT_SERVED, NotAdmitted};
 use resume::{Arrival, Offer, Seat};
+use turns::Turns;
 
 /// What the namespaces of all listeners share.
 pub struct Shared<A> {
@@ -114,6 +121,10 @@ struct Guest {
     arrival: Mutex<Option<Arrival>>,
     /// Its place in the hub; `None` where it was gone, or taken over, before it heard that it is connected.
     seat: OnceLock<Option<Seat>>,
+    /// Its events, one after the other.
+    turns: Arc<Turns>,
+    /// The rooms that it has joined since.
+    hosted: Mutex<HashMap<RoomKey, Hosted>>,
 }
 
 /// No client has this id.
@@ -162,10 +173,13 @@ impl<A: Adapter> Namespace<A> {
         };
         let identity = Arc::new(identify::identify(&self.shared, &channel, &handshake).await?);
         let offer = Offer::of(auth.as_ref());
+        let until = Instant::now() + HOLD;
         // Its former connection may not know yet that it is dead: it must not be what keeps it out.
-        let claim = resume::claim(&self.shared, &channel, &identity, &offer);
+        let claim = || resume::claim(&self.shared, &channel, &identity, &offer);
+        let claim = self.hold(until, claim).await?;
         let permit = Arc::new(self.permit(socket, identity.user.as_deref()).await?);
-        let arrival = resume::resume(&self.shared, &channel, &identity, &offer, claim).await;
+        let arrive = || resume::resume(&self.shared, &channel, &identity, &offer, claim.as_ref());
+        let arrival = self.hold(until, arrive).await?;
         let pid = arrival.may_come_back.then(|| arrival.session.pid.reveal());
         let link = self.open_link(socket, pid);
         let guest = Arc::new(Guest {
@@ -181,12 +195,14 @@ impl<A: Adapter> Namespace<A> {
             may_come_back: arrival.may_come_back,
             arrival: Mutex::new(Some(arrival)),
             seat: OnceLock::new(),
+            turns: Arc::default(),
+            hosted: Mutex::default(),
         });
         socket.extensions.insert(Arc::clone(&guest));
-        socket.on_fallback(Events {
+        socket.on_fallback(Handler::of(Events {
             namespace: self.clone(),
             guest: Arc::clone(&guest),
-        });
+        }));
         socket.on_disconnect(Gone {
             namespace: self.clone(),
             guest,
@@ -301,15 +317,19 @@ impl<A: Adapter> Namespace<A> {
             return;
         };
         let (id, parted) = (seat.id, seat.leave());
+        guest.lock_hosted().clear();
         // Who says goodbye does not come back.
-        if by_packet || !guest.may_come_back {
+        let change = if by_packet || !guest.may_come_back {
             self.shared
                 .sessions
                 .end(&self.channel, &guest.session, guest.generation);
+            SessionChange::End
         } else {
             let parted = parted.unwrap_or(Parted::UNKNOWN);
             guest.session.parted(guest.generation, parted, self.shared.clock.now());
-        }
+            SessionChange::Parted(parted)
+        };
+        self.part(guest, change);
         self.shared
             .metrics
             .disconnected(&self.channel, client::went(guest.link.as_ref(), reason));
@@ -318,6 +338,10 @@ impl<A: Adapter> Namespace<A> {
 }
 
 impl Guest {
+    fn lock_hosted(&self) -> MutexGuard<'_, HashMap<RoomKey, Hosted>> {
+        self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts what is about to be queued for it.
     fn makes_room(&self, bytes: usize) -> Result<(), TooMuch> {
         self.waiting.as_ref().map_or(Ok(()), |waiting| waiting.add(bytes))

@@ -8,6 +8,7 @@ use aldis_crds::contract::GatewayConfig;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::adapter::redis::Link;
 use crate::listener::policy::BadListener;
 
 /// Where a gateway is in its life.
@@ -55,6 +56,7 @@ pub struct Status {
     phase: AtomicU8,
     in_force: ArcSwap<InForce>,
     rejected: ArcSwapOption<Rejected>,
+    link: ArcSwap<Link>,
 }
 
 impl Default for Status {
@@ -63,6 +65,8 @@ impl Default for Status {
             phase: AtomicU8::new(Phase::Starting as u8),
             in_force: ArcSwap::from_pointee(InForce::default()),
             rejected: ArcSwapOption::empty(),
+            // So it is without a Redis.
+            link: ArcSwap::from_pointee(Link::Live),
         }
     }
 }
@@ -109,15 +113,31 @@ impl Status {
         self.rejected.store(Some(Arc::new(rejected)));
     }
 
-    /// Whether clients should come to this gateway rather than to its peers. Only what is its own counts: what all of them
-    /// lack (Kafka, a certificate, a good configuration) takes none of them out of service, or nobody could come back.
-    pub fn is_ready(&self) -> bool {
-        let in_force = self.in_force.load();
-        let no_port = |(_, bad): &(String, BadListener)| matches!(bad, BadListener::NoPort { .. });
-        self.phase() == Phase::Serving && in_force.config.is_some() && !in_force.bad_listeners.iter().any(no_port)
+    pub(crate) fn set_link(&self, link: Link) {
+        self.link.store(Arc::new(link));
     }
 
-    /// What is wrong, each as the thing that is: `configuration`, `channels`, `listeners`, `restart`.
+    /// Whether clients should come to this gateway rather than to its peers.
+    pub fn is_ready(&self) -> bool {
+        self.not_ready().is_none()
+    }
+
+    /// Why clients should not come to this gateway, but to its peers. Only what is its own counts: what all of them lack (Kafka,
+    /// Redis, a certificate, a good configuration) takes none of them out of service, or nobody could come back.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        let in_force = self.in_force.load();
+        let no_port = |(_, bad): &(String, BadListener)| matches!(bad, BadListener::NoPort { .. });
+        match self.phase() {
+            Phase::Draining => Some("draining"),
+            Phase::Starting => Some("starting"),
+            Phase::Serving if in_force.config.is_none() => Some("starting"),
+            Phase::Serving if in_force.bad_listeners.iter().any(no_port) => Some("a listener has no port"),
+            Phase::Serving if **self.link.load() == Link::Deaf => Some("it does not hear what is published in redis"),
+            Phase::Serving => None,
+        }
+    }
+
+    /// What is wrong, each as the thing that is: `configuration`, `channels`, `listeners`, `restart`, `redis`.
     pub fn degraded(&self) -> Vec<&'static str> {
         let in_force = self.in_force.load();
         let problems = [
@@ -125,6 +145,7 @@ impl Status {
             ("channels", !in_force.bad_channels.is_empty()),
             ("listeners", !in_force.bad_listeners.is_empty()),
             ("restart", !in_force.needs_restart.is_empty()),
+            ("redis", **self.link.load() != Link::Live),
         ];
         problems
             .into_iter()
@@ -181,6 +202,12 @@ mod tests {
         assert_eq!((status.is_ready(), status.degraded()), (true, vec!["configuration"]));
         status.put_in_force(in_force(vec![]));
         assert_eq!(status.degraded(), [""; 0], "the next good one ends that");
+        status.set_link(Link::Away);
+        assert_eq!((status.is_ready(), status.degraded()), (true, vec!["redis"]));
+        status.set_link(Link::Deaf);
+        assert!(!status.is_ready(), "its peers hear Redis");
+        status.set_link(Link::Live);
+        assert!(status.is_ready());
         status.enter(Phase::Draining);
         assert!(!status.is_ready());
     }

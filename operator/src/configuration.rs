@@ -24,6 +24,7 @@ impl Configuration {
         let mut index = ConfigIndex {
             hash: String::new(),
             kafka: config.kafka.clone(),
+            redis: config.redis.clone(),
             listeners: config.listeners.clone(),
             tenants: config.tenants.clone(),
             channels: parts.iter().map(|(hash, _)| hash.clone()).collect(),

@@ -1,6 +1,6 @@
 //! translate: what is validated, in the words of the gateway. It cannot fail; keys stay beside it.
 
-use aldis_crds::contract::{CONTRACT_VERSION, GatewayConfig, KafkaConfig};
+use aldis_crds::contract::{CONTRACT_VERSION, GatewayConfig, KafkaConfig, RedisConfig};
 
 use crate::validate::{ObjectName, Validated};
 
@@ -8,17 +8,23 @@ use crate::validate::{ObjectName, Validated};
 pub fn translate(validated: &Validated) -> GatewayConfig {
     let gateway = &validated.gateway;
     let kafka = &gateway.spec.kafka;
+    let group_id = kafka
+        .group_id
+        .clone()
+        .unwrap_or_else(|| default_group_id(&gateway.name));
     GatewayConfig {
         version: CONTRACT_VERSION,
         kafka: KafkaConfig {
             bootstrap_servers: kafka.bootstrap_servers.clone(),
-            group_id: kafka
-                .group_id
-                .clone()
-                .unwrap_or_else(|| default_group_id(&gateway.name)),
+            group_id: group_id.clone(),
             dead_letter_topic: kafka.dead_letter_topic.clone(),
             ingress_topic: kafka.ingress_topic.clone(),
         },
+        // What one consumer group has taken is marked in one place: so the group names it.
+        redis: gateway.spec.redis.as_ref().map(|redis| RedisConfig {
+            url: redis.url.clone(),
+            uid: group_id.clone(),
+        }),
         listeners: gateway.spec.listeners.clone(),
         channels: validated.channels.clone(),
         tenants: validated.tenants.clone(),

@@ -51,19 +51,32 @@ impl Gateway {
 
     /// The same, with a filter for its log.
     pub(crate) async fn start_logging(dir: &Path, kafka: Option<&str>, log: Option<&str>) -> Self {
-        Self::start_with(dir, kafka, log, None).await
+        Self::start_with(dir, (kafka, None), log, None).await
     }
 
     /// The same with its own Kafka and, where one is given, without a rule of delivery.
     pub(crate) async fn start_without(dir: &Path, rule: Option<Rule>) -> Self {
-        Self::start_with(dir, None, None, rule).await
+        Self::start_with(dir, (None, None), None, rule).await
     }
 
-    async fn start_with(dir: &Path, kafka: Option<&str>, log: Option<&str>, without: Option<Rule>) -> Self {
+    /// One of several that share a Kafka and a Redis.
+    pub(crate) async fn replica(dir: &Path, kafka: &str, redis: &str) -> Self {
+        Self::start_with(dir, (Some(kafka), Some(redis)), None, None).await
+    }
+
+    async fn start_with(
+        dir: &Path,
+        (kafka, redis): (Option<&str>, Option<&str>),
+        log: Option<&str>,
+        without: Option<Rule>,
+    ) -> Self {
         let mut command = Command::new(aldis());
         command.arg("dev").arg(dir).args(["--any-port", "--admin-port", "0"]);
         if let Some(kafka) = kafka {
             command.args(["--kafka", kafka]);
+        }
+        if let Some(redis) = redis {
+            command.args(["--redis", redis]);
         }
         match log {
             Some(filter) => command.env("ALDIS_LOG", filter),

@@ -36,6 +36,7 @@ const STALL: std::time::Duration = std::time::Duration::from_millis(150);
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     connections: Connections,
+    gateway: Arc<Mutex<String>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -47,12 +48,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Connections::default();
-        let task = tokio::spawn(accept(listener, gateway.to_owned(), Arc::clone(&connections)));
+        let gateway = Arc::new(Mutex::new(gateway.to_owned()));
+        let task = tokio::spawn(accept(listener, Arc::clone(&gateway), Arc::clone(&connections)));
         Self {
             address,
             connections,
+            gateway,
             task,
         }
+    }
+
+    /// Connections that come from now on go to another gateway.
+    pub(crate) fn lead_to(&self, gateway: &str) {
+        *self.gateway.lock().unwrap() = gateway.to_owned();
     }
 
     /// Cuts the `nth` of the open connections, counted round; gives whether there was one.
@@ -73,13 +81,14 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, gateway: String, connections: Connections) {
+async fn accept(listener: TcpListener, gateway: Arc<Mutex<String>>, connections: Connections) {
     let next = AtomicU64::new(0);
     loop {
         let Ok((client, _)) = listener.accept().await else {
             return;
         };
-        let Ok(server) = TcpStream::connect(&gateway).await else {
+        let gateway = gateway.lock().unwrap().clone();
+        let Ok(server) = TcpStream::connect(gateway).await else {
             continue;
         };
         let number = next.fetch_add(1, Ordering::Relaxed);

@@ -27,6 +27,7 @@ mod polling;
 mod protocol;
 mod recovery;
 mod reload;
+mod replicas;
 mod restarts;
 mod sessions;
 mod slow_client;

@@ -255,6 +255,7 @@ mod tests {
                 dead_letter_topic: String::new(),
                 ingress_topic: String::new(),
             },
+            redis: None,
             listeners: Vec::new(),
             channels: vec![bad, good],
             tenants: Default::default(),

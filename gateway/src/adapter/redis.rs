@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aldis_core::identity::Identity;
 use aldis_core::room::RoomKey;
 use aldis_core::route::Audience;
 use aldis_core::time::Millis;
@@ -20,11 +21,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Missed, Numbered, Position, Publish, Since,
-    Source, Unit,
+    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Missed, Numbered, Position, Publish,
+    SessionChange, SharedClaim, Since, Source, Unit,
 };
 use crate::clock::Clock;
 use crate::sabotage::Rule;
+use crate::sessions::{Generation, Pid};
 
 mod answer;
 mod channel;
@@ -33,6 +35,7 @@ mod keys;
 mod packed;
 mod scripts;
 mod server;
+mod sessions;
 mod subscriber;
 
 pub use endpoint::Endpoint;
@@ -378,6 +381,29 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
                 Ok(Missed(numbered.collect::<Result<_, Incomplete>>()?))
             }
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn claim_session(
+        &self,
+        channel: ChannelRef<'_>,
+        pid: &Pid,
+        identity: &Identity,
+    ) -> Result<SharedClaim, AdapterError> {
+        self.claim(&channel, pid, identity).await
+    }
+
+    async fn write_session(
+        &self,
+        channel: ChannelRef<'_>,
+        pid: &Pid,
+        generation: Generation,
+        change: SessionChange<'_>,
+    ) -> Result<bool, AdapterError> {
+        self.write(&channel, pid, generation, change).await
     }
 
     async fn forget(&self, channel: ChannelRef<'_>) {

@@ -14,7 +14,7 @@ use super::receive::Receiver;
 use super::release::{Owned, forfeit, release};
 use super::start::{Waiting, look_up};
 use super::survey::now_ms;
-use super::worker::{Partition, work};
+use super::worker::{Partition, Tools, work};
 use super::{Rebalance, START_MARGIN, StartAt, Take};
 
 impl<T: Take> Receiver<T> {
@@ -77,11 +77,14 @@ impl<T: Take> Receiver<T> {
             let partition = Arc::new(Partition::new(topic, *partition, &self.limits));
             let worker = AbortOnDropHandle::new(tokio::spawn(work(
                 Arc::clone(&partition),
-                Arc::clone(&self.take),
-                Arc::clone(&self.consumer),
-                Arc::clone(&self.observe),
-                Arc::clone(&self.pace),
-                self.limits.clone(),
+                Tools {
+                    take: Arc::clone(&self.take),
+                    consumer: Arc::clone(&self.consumer),
+                    observe: Arc::clone(&self.observe),
+                    pace: Arc::clone(&self.pace),
+                    limits: self.limits.clone(),
+                    reader: self.reader.clone(),
+                },
             )));
             let (topic, number) = (Arc::clone(&partition.topic), partition.partition);
             self.observe.assigned(&topic, number, true);

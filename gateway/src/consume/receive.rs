@@ -24,7 +24,7 @@ use super::release::{Owned, release};
 use super::survey::Survey;
 use super::{
     COMMIT_INTERVAL, ConsumerSettings, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT, LEAVE_BUDGET, Limits,
-    MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, StartAt, Take,
+    MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, StartAt, Take, again,
 };
 use crate::kafka::{client, millis};
 
@@ -49,6 +49,8 @@ pub(super) struct Receiver<T> {
     pub(super) consumer: Arc<KafkaConsumer>,
     pub(super) start_at: StartAt,
     pub(super) limits: Limits,
+    /// What reads records again.
+    pub(super) reader: ClientConfig,
     pub(super) take: Arc<T>,
     pub(super) observe: Arc<dyn Observe>,
     pub(super) topics: watch::Receiver<BTreeSet<String>>,
@@ -93,6 +95,7 @@ impl<T: Take> Receiver<T> {
             consumer,
             start_at: settings.start_at,
             limits,
+            reader: again::config(&settings.bootstrap_servers),
             take,
             observe,
             topics,
@@ -250,7 +253,7 @@ fn pace(consumer: &KafkaConsumer, owned: &mut Owned, observe: &dyn Observe) {
     }
 }
 
-fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
+pub(super) fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()

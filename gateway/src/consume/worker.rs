@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aldis_core::record::Record;
 use futures_util::FutureExt;
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::backlog::{Backlog, size};
 use super::context::KafkaConsumer;
 use super::offsets::Progress;
-use super::{Limits, Observe, Take, TakeError};
+use super::{Limits, Observe, Take, TakeError, again};
 
 /// A partition that this replica reads.
 pub(super) struct Partition {
@@ -137,15 +138,27 @@ fn store(consumer: &KafkaConsumer, topic: &str, partition: i32, next: i64) -> rd
     consumer.store_offsets(&offsets)
 }
 
+/// What a worker works with.
+pub(super) struct Tools<T> {
+    pub(super) take: Arc<T>,
+    pub(super) consumer: Arc<KafkaConsumer>,
+    pub(super) observe: Arc<dyn Observe>,
+    /// Tells the receive loop that a partition is to be paused, or resumed.
+    pub(super) pace: Arc<Notify>,
+    pub(super) limits: Limits,
+    /// What reads records again.
+    pub(super) reader: ClientConfig,
+}
+
 /// Hands the partition's records over, batch by batch, until it is stopped.
-pub(super) async fn work<T: Take>(
-    partition: Arc<Partition>,
-    take: Arc<T>,
-    consumer: Arc<KafkaConsumer>,
-    observe: Arc<dyn Observe>,
-    pace: Arc<Notify>,
-    limits: Limits,
-) {
+pub(super) async fn work<T: Take>(partition: Arc<Partition>, tools: Tools<T>) {
+    let Tools {
+        consumer,
+        observe,
+        pace,
+        limits,
+        ..
+    } = &tools;
     let (topic, number) = (&*partition.topic, partition.partition);
     let flow = |changed: bool| {
         if changed {
@@ -155,7 +168,10 @@ pub(super) async fn work<T: Take>(
     while let Some(batch) = partition.batch().await {
         let (first, last) = (batch[0].offset, batch[batch.len() - 1].offset);
         let mut tries = 1;
-        while let Err(error) = take_caught(&*take, &batch).await {
+        let mut again_from = None;
+        while let Err(error) = tools.hand_over(&partition, &mut again_from, &batch).await {
+            // What could not be read again is read again next time, with what has been forgotten meanwhile.
+            again_from = again_from.into_iter().chain(error.again_from).min();
             if tries == 1 {
                 tracing::warn!(topic, partition = number, offset = first, last, %error,
                     "records could not be taken, they are tried again until they are");
@@ -163,7 +179,7 @@ pub(super) async fn work<T: Take>(
             }
             observe.retried(topic, number);
             tokio::select! {
-                () = tokio::time::sleep(backoff(&limits, tries, rand::random())) => tries += 1,
+                () = tokio::time::sleep(backoff(limits, tries, rand::random())) => tries += 1,
                 () = partition.stop.cancelled() => return,
             }
         }
@@ -177,13 +193,37 @@ pub(super) async fn work<T: Take>(
                 "records were taken at last"
             );
         }
-        flow(partition.taken(&batch, &consumer, &*observe));
+        flow(partition.taken(&batch, consumer, &**observe));
         observe.taken(topic, number, batch.len(), tries);
     }
 }
 
+impl<T: Take> Tools<T> {
+    /// First what is to be read again, then the batch.
+    async fn hand_over(
+        &self,
+        partition: &Partition,
+        again_from: &mut Option<i64>,
+        batch: &[Record],
+    ) -> Result<(), TakeError> {
+        if let Some(from) = *again_from {
+            let offsets = from..batch[0].offset;
+            again::read(
+                &*self.take,
+                &self.reader,
+                &partition.topic,
+                partition.partition,
+                offsets,
+            )
+            .await?;
+            *again_from = None;
+        }
+        take_caught(&*self.take, batch).await
+    }
+}
+
 /// A panic while taking is a failure like another: this partition stays, the others go on.
-async fn take_caught<T: Take>(take: &T, batch: &[Record]) -> Result<(), TakeError> {
+pub(super) async fn take_caught<T: Take>(take: &T, batch: &[Record]) -> Result<(), TakeError> {
     match AssertUnwindSafe(async { take.take(batch).await }).catch_unwind().await {
         Ok(result) => result,
         Err(_) => Err(TakeError::new(

@@ -48,7 +48,7 @@ fn taken(sessions: &Sessions) -> (Arc<Session>, Generation) {
     (session, first)
 }
 
-fn claim(sessions: &Sessions, session: &Session) -> Result<Claim, NoSession> {
+fn claim(sessions: &Sessions, session: &Session) -> Result<Claim, NotRecovered> {
     sessions.claim(&channel(), &session.pid, &identity("ann"), Millis(0))
 }
 
@@ -65,16 +65,16 @@ fn a_session_is_claimed_by_its_pid_and_its_identity_only() {
         let claim = sessions.claim(channel, pid, &identity(user), Millis(0));
         claim.map(|claim| claim.rooms.len())
     };
-    assert_eq!(claim(&channel(), &session.pid, "bob"), Err(NoSession::Identity));
+    assert_eq!(claim(&channel(), &session.pid, "bob"), Err(NotRecovered::Identity));
     assert_eq!(
         claim(&channel(), &Pid::claimed("forged"), "ann"),
-        Err(NoSession::Unknown)
+        Err(NotRecovered::SessionUnknown)
     );
     let other = ChannelName {
         name: "kitchen".to_owned(),
         ..channel()
     };
-    assert_eq!(claim(&other, &session.pid, "ann"), Err(NoSession::Unknown));
+    assert_eq!(claim(&other, &session.pid, "ann"), Err(NotRecovered::SessionUnknown));
     // None of that has done anything to it.
     assert!(session.present().is_some());
     assert_eq!(claim(&channel(), &session.pid, "ann"), Ok(1));
@@ -118,10 +118,10 @@ fn a_session_that_has_ended_is_claimed_by_nobody() {
     let sessions = Sessions::default();
     let (session, first) = taken(&sessions);
     sessions.end(&channel(), &session, first);
-    assert_eq!(claim(&sessions, &session).unwrap_err(), NoSession::Unknown);
+    assert_eq!(claim(&sessions, &session).unwrap_err(), NotRecovered::SessionUnknown);
     assert_eq!(
         session.claim(&identity("ann"), Millis(0)).unwrap_err(),
-        NoSession::Unknown
+        NotRecovered::SessionUnknown
     );
     assert_eq!(sessions.count(&channel()), 0);
 }

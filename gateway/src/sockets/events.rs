@@ -12,7 +12,7 @@ use socketioxide_core::Value;
 
 use super::args::{Args, Event};
 use super::{Direct, Guest, Namespace, client, rooms};
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, AdapterError, ChannelRef, SessionChange};
 use crate::hub::{Changed, ClientId};
 use crate::sessions::Joined;
 
@@ -22,21 +22,38 @@ pub(super) struct Events<A> {
     pub(super) guest: Arc<Guest>,
 }
 
-impl<A: Adapter> MessageHandler<LocalAdapter, Direct> for Events<A> {
+/// Handles them one after the other.
+pub(super) struct Handler<A>(Arc<Events<A>>);
+
+impl<A> Handler<A> {
+    pub(super) fn of(events: Events<A>) -> Self {
+        Self(Arc::new(events))
+    }
+}
+
+impl<A: Adapter> MessageHandler<LocalAdapter, Direct> for Handler<A> {
     fn call(&self, socket: Arc<Socket>, event: Value, ack_id: Option<i64>) {
-        let id = self.namespace.client(&socket, &self.guest);
-        let acknowledge = |args: Args<'_>| self.acknowledge(&socket, ack_id, &args);
+        let id = self.0.namespace.client(&socket, &self.0.guest);
+        let (events, on) = (Arc::clone(&self.0), Arc::clone(&socket));
+        let work = async move { events.handle(&on, id, event, ack_id).await };
+        if self.0.guest.turns.take(Box::pin(work)).is_err() {
+            self.0.namespace.close_slow(&socket);
+        }
+    }
+}
+
+impl<A: Adapter> Events<A> {
+    async fn handle(&self, socket: &Arc<Socket>, id: ClientId, event: Value, ack_id: Option<i64>) {
+        let acknowledge = |args: Args<'_>| self.acknowledge(socket, ack_id, &args);
         match Event::parse(&event) {
-            Ok(event) => match self.answer(&socket, id, &event) {
+            Ok(event) => match self.answer(socket, id, &event).await {
                 Some(arguments) => acknowledge(event.reply(&arguments)),
                 None => acknowledge(Args::of([])),
             },
             Err(denial) => acknowledge(Args::of([self.refuse(&denial).as_str()])),
         }
     }
-}
 
-impl<A: Adapter> Events<A> {
     /// Acknowledges a packet that carries an id: each gets one acknowledgement, whatever became of it.
     fn acknowledge(&self, socket: &Arc<Socket>, ack_id: Option<i64>, args: &Args<'_>) {
         if ack_id.is_none() {
@@ -57,7 +74,7 @@ impl<A: Adapter> Events<A> {
     }
 
     /// Does what the event asks for, and gives what acknowledges it; `None` for an acknowledgement without arguments.
-    fn answer(&self, socket: &Arc<Socket>, id: ClientId, event: &Event) -> Option<Arguments> {
+    async fn answer(&self, socket: &Arc<Socket>, id: ClientId, event: &Event) -> Option<Arguments> {
         let namespace = &self.namespace;
         let shared = &namespace.shared;
         let refuse = |denial: &Denial| Some(Arguments::One(self.refuse(denial)));
@@ -75,10 +92,10 @@ impl<A: Adapter> Events<A> {
         };
         match channel.lobby.answer(&self.guest.identity, &asked, shared.clock.now()) {
             Answer::Join(membership) => match rooms::asked(membership, asked.name, asked.args) {
-                Ok(joined) => Some(self.join(id, &channel, joined)),
+                Ok(joined) => Some(self.join(id, &channel, joined).await),
                 Err(denial) => refuse(&denial),
             },
-            Answer::Leave(membership) => Some(self.leave(id, &membership)),
+            Answer::Leave(membership) => Some(self.leave(id, &channel, &membership).await),
             Answer::Reply { emit, ack } => {
                 shared.metrics.client_event(&namespace.channel, "reply");
                 if let Some((name, arguments)) = emit {
@@ -91,20 +108,31 @@ impl<A: Adapter> Events<A> {
     }
 
     /// Into the room, then into the session, then the acknowledgement: one that the client has heard of is never forgotten.
-    fn join(&self, id: ClientId, by: &Arc<Channel>, joined: Joined) -> Arguments {
+    async fn join(&self, id: ClientId, by: &Arc<Channel>, joined: Joined) -> Arguments {
         let (namespace, guest) = (&self.namespace, &self.guest);
         let (hub, channel) = (&namespace.shared.hub, &namespace.channel);
         let (room, shown) = (joined.room.clone(), joined.shown.clone());
+        let adapter = &namespace.shared.adapter;
+        let hosted = match adapter.host(ChannelRef::of(by), std::slice::from_ref(&room)).await {
+            Ok(hosted) => hosted,
+            Err(error) => return self.not_now("join", &shown, &error),
+        };
+        hub.reach(channel, &hosted.at);
         let mut changed = hub.join(channel, id, room.clone());
         if let Changed::Yes(position) = &changed {
             let joined = Joined {
                 at: position.seq,
                 ..joined
             };
-            if !guest.session.joined(guest.generation, joined) {
+            let written = self.write_session(by, SessionChange::Joined(&joined)).await;
+            if !matches!(written, Ok(true)) || !guest.session.joined(guest.generation, joined) {
                 hub.leave(channel, id, &room);
                 changed = Changed::Gone;
             }
+            if let Err(error) = written {
+                return self.not_now("join", &shown, &error);
+            }
+            guest.lock_hosted().insert(room, hosted);
             if guest.may_come_back {
                 hub.beacon(channel, id);
             }
@@ -113,13 +141,36 @@ impl<A: Adapter> Events<A> {
         self.changed(id, "join", &shown, &changed)
     }
 
-    fn leave(&self, id: ClientId, membership: &Membership) -> Arguments {
+    async fn leave(&self, id: ClientId, by: &Channel, membership: &Membership) -> Arguments {
         let (namespace, guest) = (&self.namespace, &self.guest);
+        if let Err(error) = self.write_session(by, SessionChange::Left(&membership.room)).await {
+            return self.not_now("leave", &membership.shown, &error);
+        }
+        guest.lock_hosted().remove(&membership.room);
         let changed = match guest.session.left(guest.generation, &membership.room) {
             true => namespace.shared.hub.leave(&namespace.channel, id, &membership.room),
             false => Changed::Gone,
         };
         self.changed(id, "leave", &membership.shown, &changed)
+    }
+
+    /// Where replicas share it, the session is written before the acknowledgement.
+    async fn write_session(&self, channel: &Channel, change: SessionChange<'_>) -> Result<bool, AdapterError> {
+        let (adapter, guest) = (&self.namespace.shared.adapter, &self.guest);
+        if !guest.may_come_back {
+            return Ok(true);
+        }
+        let (session, generation) = (&guest.session, guest.generation);
+        let written = adapter.write_session(ChannelRef::of(channel), &session.pid, generation, change);
+        written.await
+    }
+
+    /// Nothing has changed, and the client may ask again.
+    fn not_now(&self, what: &'static str, shown: &str, error: &AdapterError) -> Arguments {
+        tracing::warn!(channel = %self.namespace.channel, room = shown, what, %error, "a client can not change its rooms now");
+        let message = "this is not possible for a moment: try again".to_owned();
+        let code = "unavailable";
+        Arguments::One(self.refuse(&Denial { code, message }))
     }
 
     /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.

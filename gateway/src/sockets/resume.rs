@@ -14,12 +14,15 @@ use std::sync::Arc;
 use aldis_core::channel::Channel;
 use aldis_core::identity::Identity;
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use super::{Shared, rooms};
-use crate::adapter::{Adapter, Bound, ChannelRef, Incomplete, Missed, Position, Since};
+use crate::adapter::{
+    Adapter, AdapterError, Bound, ChannelRef, Incomplete, Missed, Position, SessionChange, SharedClaim, Since,
+};
 use crate::hub::{Client, CloseReason, MAX_ROOMS, Parted};
 use crate::sabotage::Rule;
-use crate::sessions::{Claim, Generation, Joined, NoSession, Session, Start};
+use crate::sessions::{Claim, Generation, Joined, NotRecovered, Session, Start};
 
 mod offer;
 mod seat;
@@ -69,7 +72,7 @@ enum Outcome {
     /// Everything that was missed is there.
     Recovered,
     /// Something can not be had any more, or is not this client's.
-    NotRecovered(&'static str),
+    NotRecovered(NotRecovered),
 }
 
 /// What a client is to have.
@@ -80,7 +83,7 @@ struct Wish {
     denied: Vec<Box<str>>,
     answers: Vec<Value>,
     /// Where it says that it was.
-    from: Option<Result<From, &'static str>>,
+    from: Option<Result<From, NotRecovered>>,
 }
 
 /// Where a client was: it has had nothing after `since`.
@@ -89,27 +92,42 @@ struct From {
     since: Since,
 }
 
+/// Why it can not be decided now.
+#[derive(Debug, Error)]
+pub(super) enum NotNow {
+    /// It may be in a moment.
+    #[error(transparent)]
+    Unavailable(#[from] AdapterError),
+    /// A later connection has the session.
+    #[error("a later connection has the session")]
+    TakenOver,
+}
+
 /// Decides what a client gets back whose session has been claimed.
+///
+/// # Errors
+/// [`NotNow`]: nothing has happened, and the claim is as good as before.
 pub(super) async fn resume<A: Adapter>(
     shared: &Shared<A>,
     channel: &Arc<Channel>,
     identity: &Arc<Identity>,
     offer: &Offer,
-    claim: Option<Result<Claim, NoSession>>,
-) -> Arrival {
-    let wish = wish(shared, channel, identity, offer, claim.as_ref());
+    claim: Option<&Result<Claim, NotRecovered>>,
+) -> Result<Arrival, NotNow> {
+    let wish = wish(shared, channel, identity, offer, claim);
     let keys: Vec<_> = wish.rooms.iter().map(|joined| joined.room.clone()).collect();
-    let seat = Seat::enter(&shared.hub, &channel.name, &keys);
+    let hosted = shared.adapter.host(ChannelRef::of(channel), &keys).await?;
+    let seat = Seat::enter(&shared.hub, &channel.name, &keys, hosted);
     let read = match &wish.from {
         None => None,
         Some(Err(reason)) => Some(Err(*reason)),
-        Some(Ok(from)) => Some(read(shared, channel, from).await),
+        Some(Ok(from)) => Some(read(shared, channel, from).await?),
     };
 
     let outcome = match &read {
         None => Outcome::Fresh,
         Some(Ok(_)) => Outcome::Recovered,
-        Some(Err(reason)) => Outcome::NotRecovered(reason),
+        Some(Err(reason)) => Outcome::NotRecovered(*reason),
     };
     let (begin, since, missed) = match (wish.from, read) {
         (Some(Ok(from)), Some(Ok(missed))) => (from.begin, from.since, missed),
@@ -120,8 +138,9 @@ pub(super) async fn resume<A: Adapter>(
         ..joined
     });
     let rooms: Vec<_> = rooms.collect();
+    let may_come_back = channel.history_size > 0;
     let (session, generation) = match claim {
-        Some(Ok(claim)) if outcome == Outcome::Recovered => (claim.session, claim.generation),
+        Some(Ok(claim)) if outcome == Outcome::Recovered => (Arc::clone(&claim.session), claim.generation),
         // The former one waits on: whoever is cut off before it hears the new name comes back with the old one, to its rooms.
         _ => {
             let start = Start {
@@ -134,9 +153,23 @@ pub(super) async fn resume<A: Adapter>(
                 .begin(&channel.name, identity, start, rooms.clone(), now)
         }
     };
-    Arrival {
+    if may_come_back {
+        let take = SessionChange::Take {
+            identity,
+            client: seat.id,
+            start: &session.start(),
+            begun: &begin,
+            rooms: &rooms,
+        };
+        let adapter = &shared.adapter;
+        let taken = adapter.write_session(ChannelRef::of(channel), &session.pid, generation, take);
+        if !taken.await? {
+            return Err(NotNow::TakenOver);
+        }
+    }
+    Ok(Arrival {
         channel: Arc::clone(channel),
-        may_come_back: channel.history_size > 0,
+        may_come_back,
         rooms,
         seat,
         session,
@@ -147,20 +180,28 @@ pub(super) async fn resume<A: Adapter>(
         denied: wish.denied,
         answers: wish.answers,
         outcome,
-    }
+    })
 }
 
 /// Claims the session that the client names, and ends the connection that still has it: that one may not know yet that it is
 /// dead.
-pub(super) fn claim<A: Adapter>(
+pub(super) async fn claim<A: Adapter>(
     shared: &Shared<A>,
     channel: &Channel,
-    identity: &Identity,
+    identity: &Arc<Identity>,
     offer: &Offer,
-) -> Option<Result<Claim, NoSession>> {
+) -> Result<Option<Result<Claim, NotRecovered>>, NotNow> {
+    let Some(pid) = &offer.pid else { return Ok(None) };
+    let claimed = shared.adapter.claim_session(ChannelRef::of(channel), pid, identity);
+    let claimed = claimed.await?;
     let now = shared.clock.now();
-    let claim = shared.sessions.claim(&channel.name, offer.pid.as_ref()?, identity, now);
-    Some(claim.map(|claim| {
+    let claim = match claimed {
+        SharedClaim::NotShared => shared.sessions.claim(&channel.name, pid, identity, now),
+        SharedClaim::Unknown => Err(NotRecovered::SessionUnknown),
+        SharedClaim::Identity => Err(NotRecovered::Identity),
+        SharedClaim::Claimed(stored) => Ok(shared.sessions.adopt(&channel.name, pid, identity, stored, now)),
+    };
+    Ok(Some(claim.map(|claim| {
         let former = claim.former;
         let parted = former.and_then(|former| shared.hub.kick(&channel.name, former, CloseReason::TakenOver));
         if let Some(parted) = parted {
@@ -170,7 +211,7 @@ pub(super) fn claim<A: Adapter>(
             parted: parted.or(claim.parted),
             ..claim
         }
-    }))
+    })))
 }
 
 /// Which rooms, and from where on. A position that the client names counts only where it has no session.
@@ -179,7 +220,7 @@ fn wish<A: Adapter>(
     channel: &Channel,
     identity: &Identity,
     offer: &Offer,
-    claim: Option<&Result<Claim, NoSession>>,
+    claim: Option<&Result<Claim, NotRecovered>>,
 ) -> Wish {
     let mut wish = Wish::default();
     match claim {
@@ -190,7 +231,8 @@ fn wish<A: Adapter>(
                     Err(_) => wish.denied.push(joined.shown.clone()),
                 }
             }
-            wish.from = Some(came_to(claim, &offer.offset).map(|at| From::of(at, &wish.rooms)));
+            let at = came_to(claim, &offer.offset, shared.adapter.is_shared());
+            wish.from = Some(at.map(|at| From::of(at, &wish.rooms)));
             wish.add(rooms::auto(channel, identity));
         }
         none => {
@@ -202,8 +244,8 @@ fn wish<A: Adapter>(
             }
             wish.from = match (&offer.position, none) {
                 (Offset::At(at), _) => Some(Ok(From::of(at.clone(), &wish.rooms))),
-                (Offset::Unreadable, _) => Some(Err("offset")),
-                (Offset::Absent, Some(Err(none))) => Some(Err(none.as_str())),
+                (Offset::Unreadable, _) => Some(Err(NotRecovered::Offset)),
+                (Offset::Absent, Some(Err(none))) => Some(Err(*none)),
                 (Offset::Absent, _) => None,
             };
         }
@@ -211,11 +253,11 @@ fn wish<A: Adapter>(
     wish
 }
 
-/// How far the client of a session had come, for certain.
-fn came_to(claim: &Claim, offset: &Offset) -> Result<Position, &'static str> {
+/// How far the client of a session had come, for certain. Where a session outlives epochs, numbers go on from one to the next.
+fn came_to(claim: &Claim, offset: &Offset, outlives_epochs: bool) -> Result<Position, NotRecovered> {
     let began = &claim.start.at;
     let offset = match offset {
-        Offset::At(at) if at.epoch == began.epoch && at.seq >= began.seq => at,
+        Offset::At(at) if at.seq >= began.seq && (at.epoch == began.epoch || outlives_epochs) => at,
         // It has received nothing of this session, and what it had before is none of it: that begins with `aldis:ready`.
         Offset::At(_) | Offset::Absent => match claim.start.reason {
             Some(reason) => return Err(reason),
@@ -225,7 +267,7 @@ fn came_to(claim: &Claim, offset: &Offset) -> Result<Position, &'static str> {
         Offset::Unreadable => {
             let sent = claim.parted.is_none_or(|parted| parted.last_sent > claim.begun.seq);
             if sent {
-                return Err("offset");
+                return Err(NotRecovered::Offset);
             }
             &claim.begun
         }
@@ -245,23 +287,29 @@ fn reached(offset: u64, parted: Option<Parted>) -> u64 {
 }
 
 /// Reads what came before the client entered the hub, at least: what has come since is held there.
-async fn read<A: Adapter>(shared: &Shared<A>, channel: &Channel, from: &From) -> Result<Missed, &'static str> {
+async fn read<A: Adapter>(
+    shared: &Shared<A>,
+    channel: &Channel,
+    from: &From,
+) -> Result<Result<Missed, NotRecovered>, NotNow> {
     let read = shared
         .adapter
         .read(ChannelRef::of(channel), &from.begin.epoch, &from.since, BACKLOG)
         .await;
-    match read {
+    Ok(match read {
         Ok(missed) => Ok(missed),
         Err(_) if !Rule::CompleteOrTold.is_on() => Ok(Missed::default()),
-        Err(Incomplete::Epoch) => Err("epoch"),
-        Err(Incomplete::History) => Err("history"),
-        Err(Incomplete::TooMuch) => Err("backlog"),
-        Err(Incomplete::Unavailable) => Err("unavailable"),
-    }
+        Err(Incomplete::Epoch) => Err(NotRecovered::Epoch),
+        Err(Incomplete::History) => Err(NotRecovered::History),
+        Err(Incomplete::TooMuch) => Err(NotRecovered::Backlog),
+        Err(Incomplete::Unavailable) => {
+            return Err(AdapterError::Unavailable("what was missed can not be read".to_owned()).into());
+        }
+    })
 }
 
 impl Outcome {
-    fn reason(self) -> Option<&'static str> {
+    fn reason(self) -> Option<NotRecovered> {
         match self {
             Outcome::NotRecovered(reason) => Some(reason),
             Outcome::Fresh | Outcome::Recovered => None,
@@ -304,7 +352,7 @@ impl Arrival {
         match self.outcome {
             Outcome::Fresh => "new",
             Outcome::Recovered => "recovered",
-            Outcome::NotRecovered(reason) => reason,
+            Outcome::NotRecovered(reason) => reason.as_str(),
         }
     }
 
@@ -342,7 +390,7 @@ impl Arrival {
     fn info(&self) -> String {
         let mut info = json!({ "recovered": self.is_recovered(), "rooms": self.rooms() });
         if let Some(reason) = self.outcome.reason() {
-            info["reason"] = reason.into();
+            info["reason"] = reason.as_str().into();
         }
         if !self.denied.is_empty() {
             info["denied"] = json!(self.denied);

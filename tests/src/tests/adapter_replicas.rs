@@ -243,3 +243,42 @@ async fn redis_lets_in_who_has_the_password_of_a_user_with_few_rights() {
     };
     assert!(!why.contains("hunter"), "{why}");
 }
+
+/// How many deliveries of 300 B, each to one of 100 rooms that keep 100, one Redis
+/// takes a second from four partitions in batches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, and checks nothing that other tests do not"]
+async fn how_many_deliveries_one_redis_takes() {
+    const PARTITIONS: i64 = 4;
+    const BATCHES: i64 = 100;
+    let redis = Redis::start().await;
+    let one = replica(&redis);
+    let rooms: Vec<_> = (0..100).map(|room| room.to_string()).collect();
+    let rooms: Vec<_> = rooms.iter().map(String::as_str).collect();
+    let _hosted = one.host(&rooms).await;
+    for batch in [1, 10, 100, 500] {
+        let started = tokio::time::Instant::now();
+        let before = one.seen.events().len();
+        let writers = (0..PARTITIONS).map(|partition| {
+            let (adapter, rooms) = (&one.adapter, &rooms);
+            async move {
+                for first in 0..BATCHES {
+                    let units = (0..batch).map(|at| {
+                        let mut delivery = delivery("order:ready", &[rooms[((first + at) % 100) as usize]]);
+                        delivery.payloads = vec![format!("\"{}\"", "x".repeat(298)).into()];
+                        let mut unit = unit(partition as i32, first * batch + at, vec![delivery]);
+                        unit.topic = format!("batches-of-{batch}").into();
+                        unit
+                    });
+                    adapter.append(orders(KEEP).of(), units.collect()).await.unwrap();
+                }
+            }
+        });
+        futures_util::future::join_all(writers).await;
+        let taken = (PARTITIONS * BATCHES * batch) as usize;
+        let rate = taken as f64 / started.elapsed().as_secs_f64();
+        one.seen.wait_for(before + taken).await;
+        let published = taken as f64 / started.elapsed().as_secs_f64();
+        println!("{batch:4} records a batch: {rate:6.0} deliveries/s taken, {published:6.0}/s published back");
+    }
+}

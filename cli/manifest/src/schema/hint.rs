@@ -37,6 +37,10 @@ const PATTERNS: &[(&str, &str)] = &[
         "must be host:port, such as kafka-0.kafka:9092",
     ),
     (
+        r"^rediss?(\+sentinel)?://[^\s@]+$",
+        "must be redis://host:port, rediss:// over TLS, or redis+sentinel://host:port,…/master, without a user and a password",
+    ),
+    (
         r"^/[A-Za-z0-9._~/-]*$",
         "must begin with '/', and then have only letters, digits and . _ ~ / -",
     ),

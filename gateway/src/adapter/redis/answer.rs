@@ -17,6 +17,11 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// How many elements it has.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// An element as a number, which it may be as text too; 0 where it is none.
     pub(super) fn number(&self, index: usize) -> u64 {
         match self.0.get(index) {
@@ -25,7 +30,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn list(&self, index: usize) -> &'a [Value] {
+    pub(super) fn list(&self, index: usize) -> &'a [Value] {
         match self.0.get(index) {
             Some(Value::Array(values)) => values,
             _ => &[],
@@ -67,10 +72,10 @@ impl ReadBack {
         }
         let indices = |index| {
             let list = Answer(answer.list(index));
-            (0..list.0.len()).map(|at| list.number(at) as usize).collect()
+            (0..list.len()).map(|at| list.number(at) as usize).collect()
         };
         let found = Answer(answer.list(6));
-        let deliveries = (0..found.0.len()).step_by(2).map(|at| {
+        let deliveries = (0..found.len()).step_by(2).map(|at| {
             let bytes = match found.0.get(at + 1) {
                 Some(Value::BulkString(bytes)) => bytes.clone(),
                 _ => Vec::new(),

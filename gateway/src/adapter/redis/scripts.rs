@@ -50,6 +50,8 @@ script!(read, "scripts/read.lua", READ_EXCEPTIONS);
 script!(host, "scripts/host.lua", [] as [Exception; 0]);
 script!(mint, "scripts/mint.lua", [] as [Exception; 0]);
 script!(sweep, "scripts/sweep.lua", [] as [Exception; 0]);
+script!(claim, "scripts/claim.lua", [] as [Exception; 0]);
+script!(session, "scripts/session.lua", [] as [Exception; 0]);
 script!(forget, "scripts/forget.lua", [] as [Exception; 0]);
 
 fn script(text: &str, exceptions: &[&Exception]) -> Arc<Script> {

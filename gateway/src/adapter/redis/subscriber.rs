@@ -29,6 +29,7 @@ use super::keys::{self, Keys};
 use super::server::{Server, unavailable};
 use super::{CATCH_UP, read_call, run};
 use crate::adapter::{AdapterError, Publish};
+use crate::hub::ClientId;
 use crate::sabotage::Rule;
 
 mod hosting;
@@ -126,6 +127,11 @@ impl<P: Publish> Subscriber<P> {
         self.pushed.load(Ordering::Relaxed)
     }
 
+    /// Names this replica.
+    pub(super) fn replica(&self) -> &str {
+        &self.replica
+    }
+
     pub(super) fn fences(&self, keys: &Keys) -> String {
         keys.fences(&self.replica)
     }
@@ -192,7 +198,13 @@ impl<P: Publish> Subscriber<P> {
                 self.pushed.fetch_add(1, Ordering::Relaxed);
                 channel.pushed(room, message, &*self.publish)
             }
-            Some(("f", _)) => channel.pushed_fence(message),
+            Some(("f", _)) => match kicked(message) {
+                Some(client) => {
+                    self.publish.taken_over(&channel.name, client);
+                    Pushed::Fine
+                }
+                None => channel.pushed_fence(message),
+            },
             _ => Pushed::Fine,
         };
         if let Pushed::Gap(reason) = pushed {
@@ -393,6 +405,12 @@ impl<P: Publish> Subscriber<P> {
             }
         }
     }
+}
+
+/// `kick <client>`: its session has a new connection at another replica.
+fn kicked(message: &[u8]) -> Option<ClientId> {
+    let client = message.strip_prefix(b"kick ")?;
+    std::str::from_utf8(client).ok()?.parse().ok()
 }
 
 async fn subscribe(connection: &mut MultiplexedConnection, names: &[String]) -> Result<(), AdapterError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
-use crate::adapter::Position;
+use crate::adapter::{Hosted, Position};
 use crate::hub::{Client, ClientId, Hub, Parted};
 use crate::metrics::Metrics;
 
@@ -16,17 +16,26 @@ pub(in crate::sockets) struct Seat {
     pub(in crate::sockets) id: ClientId,
     /// Where it entered.
     pub(super) position: Position,
+    /// The rooms that it entered.
+    _hosted: Hosted,
 }
 
 impl Seat {
-    /// Into the hub and these rooms; what comes for the client is held from now on.
-    pub(super) fn enter(hub: &Arc<Hub<Arc<Metrics>>>, channel: &ChannelName, rooms: &[RoomKey]) -> Self {
+    /// Into the hub and these rooms, which are hosted; what comes for the client is held from now on.
+    pub(super) fn enter(
+        hub: &Arc<Hub<Arc<Metrics>>>,
+        channel: &ChannelName,
+        rooms: &[RoomKey],
+        hosted: Hosted,
+    ) -> Self {
+        hub.reach(channel, &hosted.at);
         let (id, position) = hub.enter(channel, rooms);
         Self {
             hub: Arc::clone(hub),
             channel: channel.clone(),
             id,
             position,
+            _hosted: hosted,
         }
     }
 

@@ -170,8 +170,9 @@ impl House {
     async fn arrive(&self, identity: &Arc<Identity>, auth: Value) -> Arrival {
         let auth = Json::parse(auth.to_string()).unwrap();
         let offer = Offer::of(Some(&auth));
-        let claim = claim(&self.shared, &self.channel, identity, &offer);
-        resume(&self.shared, &self.channel, identity, &offer, claim).await
+        let claim = claim(&self.shared, &self.channel, identity, &offer).await.unwrap();
+        let arrival = resume(&self.shared, &self.channel, identity, &offer, claim.as_ref()).await;
+        arrival.unwrap()
     }
 
     /// CONNECT goes out to a client that was let in; `None` where it is to come back.

@@ -74,6 +74,7 @@ fn table(name: &str) -> (ChannelConfig, Table) {
             dead_letter_topic: String::new(),
             ingress_topic: String::new(),
         },
+        redis: None,
         listeners: Vec::new(),
         channels: vec![config.clone()],
         tenants: Default::default(),

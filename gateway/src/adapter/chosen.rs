@@ -1,0 +1,80 @@
+//! The adapter that the configuration chooses.
+
+use aldis_core::identity::Identity;
+use aldis_core::room::RoomKey;
+
+use super::memory::MemoryAdapter;
+use super::redis::RedisAdapter;
+use super::{
+    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Missed, Publish, SessionChange,
+    SharedClaim, Since, Unit,
+};
+use crate::sessions::{Generation, Pid};
+
+/// One of them.
+pub enum ChosenAdapter<P> {
+    /// This process alone.
+    Memory(MemoryAdapter<P>),
+    /// All replicas.
+    Redis(RedisAdapter<P>),
+}
+
+macro_rules! chosen {
+    ($self:ident.$method:ident($($argument:expr),*)) => {
+        match $self {
+            ChosenAdapter::Memory(adapter) => adapter.$method($($argument),*).await,
+            ChosenAdapter::Redis(adapter) => adapter.$method($($argument),*).await,
+        }
+    };
+}
+
+impl<P: Publish> Adapter for ChosenAdapter<P> {
+    fn is_shared(&self) -> bool {
+        matches!(self, ChosenAdapter::Redis(_))
+    }
+
+    async fn host(&self, channel: ChannelRef<'_>, rooms: &[RoomKey]) -> Result<Hosted, AdapterError> {
+        chosen!(self.host(channel, rooms))
+    }
+
+    async fn append(&self, channel: ChannelRef<'_>, units: Vec<Unit>) -> Result<Appended, AdapterError> {
+        chosen!(self.append(channel, units))
+    }
+
+    async fn read(
+        &self,
+        channel: ChannelRef<'_>,
+        epoch: &str,
+        since: &Since,
+        bound: Bound,
+    ) -> Result<Missed, Incomplete> {
+        chosen!(self.read(channel, epoch, since, bound))
+    }
+
+    async fn forget(&self, channel: ChannelRef<'_>) {
+        chosen!(self.forget(channel))
+    }
+
+    async fn drop_old(&self, channel: ChannelRef<'_>) {
+        chosen!(self.drop_old(channel))
+    }
+
+    async fn claim_session(
+        &self,
+        channel: ChannelRef<'_>,
+        pid: &Pid,
+        identity: &Identity,
+    ) -> Result<SharedClaim, AdapterError> {
+        chosen!(self.claim_session(channel, pid, identity))
+    }
+
+    async fn write_session(
+        &self,
+        channel: ChannelRef<'_>,
+        pid: &Pid,
+        generation: Generation,
+        change: SessionChange<'_>,
+    ) -> Result<bool, AdapterError> {
+        chosen!(self.write_session(channel, pid, generation, change))
+    }
+}

@@ -1,0 +1,149 @@
+//! Gateways that share Kafka and Redis: a stock client misses nothing and sees nothing twice, whichever of them dies.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::deadline::within;
+use crate::gateway::Gateway;
+use crate::kafka::{make_topic, shared};
+use crate::manifests::Manifests;
+use crate::node::node;
+use crate::proxy::Proxy;
+use crate::records::Producer;
+use crate::redis::Redis;
+
+/// Records that flow meanwhile.
+const RECORDS: u64 = 600;
+/// How long clients may take for them. The partitions of a gateway that was killed wait some seconds for its group.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A channel press/news on `/news` whose rooms keep much.
+fn manifests() -> Manifests {
+    let manifests = Manifests::gateway();
+    let channel = format!(
+        "apiVersion: aldis.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: news, namespace: press}}
+spec:
+  parentRefs: [{{name: shared}}]
+  paths: [/news]
+  authentication: {{anonymous: {{}}}}
+  sources: [{{name: news, kafka: {{topics: [{topic}]}}, type: news}}]
+  rooms: [{{name: room, key: \"room:{{room}}\", join: {{event: join, with: {{room: args.room}}}}, allow: \"true\"}}]
+  routes:
+  - types: [news]
+    emit: [{{event: news, payload: {{number: \"{{event.data.n}}\"}}, to: [{{room: room, with: {{room: event.data.room}}}}]}}]
+  history: {{size: 2000, ttl: 10m}}
+",
+        topic = manifests.topic
+    );
+    manifests.write("news.yaml", &channel);
+    manifests
+}
+
+fn address(gateway: &Gateway) -> String {
+    let url = gateway.url("");
+    url.strip_prefix("http://").unwrap().to_owned()
+}
+
+async fn clients_survive(options: Value, library: &str) {
+    let (manifests, kafka, redis) = (manifests(), shared().await, Redis::start().await);
+    make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
+    let mut first = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
+    let second = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
+    let proxy = Proxy::before(&address(&first)).await;
+    let job = json!({
+        "library": library, "url": format!("http://{}/news", proxy.address), "options": options,
+        "clients": 4, "join": {"room": "a"}, "last": RECORDS,
+    });
+    let mut child = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let joined = within("all clients have joined", lines.next_line()).await.unwrap();
+    assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+
+    let producer = Producer::to(&kafka.address());
+    for n in 1..=RECORDS {
+        producer.json(&manifests.topic, 0, &json!({"n": n, "room": "a"})).await;
+        if n == RECORDS / 2 {
+            // Where they come back to has never seen them.
+            proxy.lead_to(&address(&second));
+            first.kill().await;
+        }
+    }
+    let seen = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+    let seen = seen.expect("the clients tell what they have seen").unwrap();
+    let seen: Value = serde_json::from_str(&seen.expect("the clients tell what they have seen")).unwrap();
+    for client in seen["clients"].as_array().unwrap() {
+        let numbers: Vec<_> = client["numbers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect();
+        let expected: Vec<_> = (1..=RECORDS).collect();
+        let lost: Vec<_> = expected.iter().filter(|n| !numbers.contains(n)).collect();
+        assert!(lost.is_empty(), "lost {lost:?}: {client}");
+        assert_eq!(numbers, expected, "something came twice or out of order");
+        assert_eq!(client["notRecovered"], json!([]));
+        assert_eq!(
+            (client["connects"].as_u64(), client["recovered"].as_u64()),
+            (Some(2), Some(1)),
+            "{client}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_a_gateway_that_was_killed_goes_on_at_another_and_misses_nothing() {
+    clients_survive(json!({"transports": ["websocket"]}), "4.8").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_polls_goes_on_at_another_gateway_too() {
+    clients_survive(json!({"transports": ["polling"]}), "4.8").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_without_its_last_writes_costs_no_client_anything() {
+    let (manifests, kafka, mut redis) = (manifests(), shared().await, Redis::start().await);
+    make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
+    let gateway = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
+    let job = json!({
+        "library": "4.8", "url": gateway.url("/news"), "options": {"transports": ["websocket"]},
+        "clients": 2, "join": {"room": "a"}, "last": RECORDS,
+    });
+    let mut child = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let joined = within("all clients have joined", lines.next_line()).await.unwrap();
+    assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+
+    let producer = Producer::to(&kafka.address());
+    let delivered = "aldis_deliveries_total{channel=\"press/news\"}";
+    for n in 1..=RECORDS {
+        producer.json(&manifests.topic, 0, &json!({"n": n, "room": "a"})).await;
+        if n == RECORDS / 3 {
+            gateway.wait_for_metric(delivered, n as f64).await;
+            let _: String = redis.ask(&["SAVE"]).await;
+        }
+        if n == RECORDS / 2 {
+            gateway.wait_for_metric(delivered, n as f64).await;
+            redis.crash();
+            redis.restart().await;
+        }
+    }
+    let seen = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+    let seen = seen.expect("the clients tell what they have seen").unwrap();
+    let seen: Value = serde_json::from_str(&seen.expect("the clients tell what they have seen")).unwrap();
+    for client in seen["clients"].as_array().unwrap() {
+        let numbers: Vec<_> = client["numbers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect();
+        assert_eq!(numbers, (1..=RECORDS).collect::<Vec<_>>(), "{client}");
+        assert_eq!(client["connects"], 1);
+    }
+}
