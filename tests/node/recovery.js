@@ -1,5 +1,5 @@
 // Stock clients that are cut off and come back: node recovery.js '{"library", "url", "options", "clients", "join", "last"}'.
-// Each emits `join` until it is acknowledged, then waits for an event whose payload's `number` is `last` or more. Prints a line
+// Each emits `join` until it is acknowledged, then waits for an event whose payload is the number `last` or more. Prints a line
 // {"joined": true} once all have joined, and at the end a line with what each has seen: the numbers and seqs of its events,
 // how often it came back and was recovered, the reasons why not (notRecovered) and after how many events each was told (told),
 // and whether the library and aldis:ready ever disagreed.
@@ -33,11 +33,11 @@ for (let i = 0; i < clients; i++) {
       client.told.push(client.numbers.length);
     }
   });
-  socket.on("news", (payload, position) => {
+  socket.on("news", (number, position) => {
     if (!ready) client.beforeReady++;
-    client.numbers.push(payload.number);
+    client.numbers.push(number);
     client.seqs.push(Number(position.split(":")[1]));
-    if (payload.number >= last && all.every((c) => c.numbers.at(-1) >= last)) finish();
+    if (number >= last && all.every((c) => c.numbers.at(-1) >= last)) finish();
   });
   const ask = () =>
     socket.timeout(1000).emit("join", join, (error, ack) => {

@@ -55,6 +55,20 @@ impl Manifests {
         manifests
     }
 
+    /// `examples/protocol`: channel protocol/echo on `/` and `/custom`. Its listener has `times` in place of the short ones that
+    /// the public suites expect.
+    pub(crate) fn protocol(times: &str) -> Self {
+        let manifests = Self::new();
+        let example = repository().join("examples/protocol");
+        let read = |file| std::fs::read_to_string(example.join(file)).unwrap();
+        let short = "heartbeat: {interval: 300ms, timeout: 200ms}\n    connectTimeout: 1s";
+        let gateway = read("gateway.yaml");
+        assert!(gateway.contains(short), "{gateway}");
+        manifests.write("gateway.yaml", &gateway.replace(short, times));
+        manifests.write("echo.yaml", &read("echo.yaml"));
+        manifests
+    }
+
     /// A gateway alone.
     pub(crate) fn gateway() -> Self {
         let manifests = Self::new();
@@ -143,6 +157,31 @@ spec:
     - event: \"{event}\"
       payload: \"{{event.data}}\"
       to: [{{room: room, with: {{room: event.data.room}}}}]
+"
+            ),
+        );
+    }
+
+    /// Writes a channel press/news on `/news`, with `more` beside sources, routes and rooms. Those whom `allow` lets may `join`
+    /// `{room}`; a record `{n, room}` goes to its room as event `news`, with `n` as payload.
+    pub(crate) fn numbers(&self, allow: &str, more: &str) {
+        let Self { topic, .. } = self;
+        self.write(
+            "news.yaml",
+            &format!(
+                "apiVersion: aldis.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: news, namespace: press}}
+spec:
+  parentRefs: [{{name: shared}}]
+  paths: [/news]
+  authentication: {{anonymous: {{}}}}
+  sources: [{{name: news, kafka: {{topics: [{topic}]}}, type: news}}]
+  rooms: [{{name: room, key: \"room:{{room}}\", join: {{event: join, with: {{room: args.room}}}}, allow: {allow}}}]
+  routes:
+  - types: [news]
+    emit: [{{event: news, payload: \"{{event.data.n}}\", to: [{{room: room, with: {{room: event.data.room}}}}]}}]
+{more}
 "
             ),
         );

@@ -1,5 +1,6 @@
 //! A listener: one Socket.IO server on a port of the gateway, and what it asks of those who connect.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kube::KubeSchema;
@@ -13,6 +14,9 @@ const MAX_PAYLOAD: usize = 100_000;
 /// Engine.IO's own defaults.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// What heartbeats and time-outs may be, 100 ms to 5 min. Shorter ones take a busy network for one that is gone, longer ones
+/// outlive every proxy.
+const TIME_SPANS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 /// Socket.IO's own default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -49,7 +53,7 @@ pub struct Listener {
     #[schemars(length(min = 1, max = 2))]
     #[x_kube(validation = ("self.all(t, self.exists_one(o, o == t))", "list each transport once"))]
     pub transports: Option<Vec<Transport>>,
-    /// How long a connection may be there without a namespace: `ms`, `s` or `m`, from 1s to 5m. Default 45s.
+    /// How long a connection may be there without a namespace: `ms`, `s` or `m`, from 100ms to 5m. Default 45s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time_span")]
     pub connect_timeout: Option<String>,
@@ -107,7 +111,7 @@ pub struct Cors {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Heartbeat {
-    /// How often a client is pinged: `ms`, `s` or `m`, from 1s to 5m. Default 25s; less than the idle time-out of any proxy in
+    /// How often a client is pinged: `ms`, `s` or `m`, from 100ms to 5m. Default 25s; less than the idle time-out of any proxy in
     /// front.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time_span")]
@@ -176,7 +180,7 @@ impl Listener {
             None => default,
             Some(Some(span)) => span,
             Some(None) => {
-                let message = "write a time from 1s to 5m, such as 25s".to_owned();
+                let message = "write a time from 100ms to 5m, such as 25s".to_owned();
                 bad.push(BadField { field, message });
                 default
             }
@@ -221,7 +225,7 @@ impl Listener {
     }
 }
 
-/// `1500ms`, `25s`, `2m`: from 1 s to 5 min. Shorter heartbeats are a load, longer ones outlive every proxy.
+/// `1500ms`, `25s`, `2m`: within [`TIME_SPANS`].
 fn time_span(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
@@ -232,9 +236,7 @@ fn time_span(text: &str) -> Option<Duration> {
         "m" => Duration::from_secs(number.checked_mul(60)?),
         _ => return None,
     };
-    (Duration::from_secs(1)..=Duration::from_secs(300))
-        .contains(&span)
-        .then_some(span)
+    TIME_SPANS.contains(&span).then_some(span)
 }
 
 /// `100k`, `1Mi`: from 1 KiB to 1 MiB. What a client sends at once is kept whole in memory, and may come back as a reply.
@@ -279,10 +281,10 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_read_within_their_bounds() {
-        for (text, ms) in [("1s", 1_000), ("1500ms", 1_500), ("5m", 300_000)] {
+        for (text, ms) in [("100ms", 100), ("1s", 1_000), ("1500ms", 1_500), ("5m", 300_000)] {
             assert_eq!(time_span(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "s", "25", "999ms", "6m", "1h", "99999999999999999999s", "-1s"] {
+        for text in ["", "s", "25", "99ms", "6m", "1h", "99999999999999999999s", "-1s"] {
             assert_eq!(time_span(text), None, "{text}");
         }
         for (text, bytes) in [

@@ -4,14 +4,20 @@
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
-use crate::kafka::repository;
-use crate::raw::{Polling, Reply, Server};
+use crate::manifests::Manifests;
+use crate::raw::{Frame, Polling, Reply, Server};
 
-/// The listener of `examples/protocol`.
-async fn server() -> (Gateway, Server) {
-    let gateway = Gateway::start(&repository().join("examples/protocol"), None).await;
+/// The listener of `examples/protocol`, with times that no test waits for.
+async fn server() -> ((Manifests, Gateway), Server) {
+    server_with("connectTimeout: 45s").await
+}
+
+/// The same with these times.
+async fn server_with(times: &str) -> ((Manifests, Gateway), Server) {
+    let manifests = Manifests::protocol(times);
+    let gateway = Gateway::start(&manifests.path(), None).await;
     let server = Server::of(&gateway);
-    (gateway, server)
+    ((manifests, gateway), server)
 }
 
 fn assert_handshake(handshake: &Value, upgrades: &Value) {
@@ -30,14 +36,14 @@ async fn assert_gone(session: &Polling) {
 
 #[tokio::test]
 async fn a_handshake_says_how_the_session_is_kept() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     assert_handshake(&server.open().await.handshake, &json!(["websocket"]));
     assert_handshake(&server.connect().await.1, &json!([]));
 }
 
 #[tokio::test]
 async fn a_handshake_that_is_none_is_refused() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     for query in [
         "transport=polling",
         "EIO=abc&transport=polling",
@@ -70,7 +76,7 @@ async fn a_handshake_that_is_none_is_refused() {
 
 #[tokio::test]
 async fn a_client_may_close_its_session() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let session = server.open().await;
     let (poll, push) = tokio::join!(session.poll(), session.push("1"));
     assert_eq!(push, Reply::ok("ok"));
@@ -84,7 +90,7 @@ async fn a_client_may_close_its_session() {
 
 #[tokio::test]
 async fn what_is_no_packet_ends_the_session() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     for bad in ["abc", "b!", "4hello", "9"] {
         let session = server.open().await;
         session.push(bad).await;
@@ -99,7 +105,7 @@ async fn what_is_no_packet_ends_the_session() {
 
 #[tokio::test]
 async fn a_session_polls_once_at_a_time_but_may_ask_the_same_again() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let session = server.open().await;
     let (first, again, _) = tokio::join!(session.poll_as("a"), session.poll_as("a"), session.push("40"));
     assert_eq!((&first, first.status), (&again, 200));
@@ -121,7 +127,7 @@ async fn a_session_polls_once_at_a_time_but_may_ask_the_same_again() {
 
 #[tokio::test]
 async fn a_session_goes_over_to_websocket() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let session = server.open().await;
     session.send("40").await;
     let connected = session.packets().await;
@@ -144,4 +150,73 @@ async fn a_session_goes_over_to_websocket() {
     }
     socket.send("42[\"message\",2]").await;
     assert_eq!(socket.text().await, "42[\"message-back\",2]", "the first one goes on");
+}
+
+/// Pings that a client waits for, one after the other.
+const PINGS: usize = 3;
+
+#[tokio::test]
+async fn who_answers_its_pings_is_pinged_again_and_kept() {
+    let (_running, server) = server_with("heartbeat: {interval: 100ms, timeout: 20s}").await;
+    let (mut socket, _) = server.connect().await;
+    let session = server.open().await;
+    for _ in 0..PINGS {
+        assert_eq!(socket.any().await, Frame::text("2"));
+        socket.send("3").await;
+        assert_eq!(session.poll().await, Reply::ok("2"));
+        session.send("3").await;
+    }
+    socket.send("40").await;
+    assert!(socket.text().await.starts_with("40{"));
+    session.send("40").await;
+    assert!(session.packets().await[0].starts_with("40{"));
+}
+
+#[tokio::test]
+async fn who_does_not_answer_a_ping_is_closed_and_counted() {
+    let ((_manifests, gateway), server) = server_with("heartbeat: {interval: 200ms, timeout: 200ms}").await;
+    let (mut socket, _) = server.connect().await;
+    socket.send("40").await;
+    let mut pings = 0;
+    loop {
+        match socket.any().await {
+            Frame::Text(ping) if ping == "2" => pings += 1,
+            Frame::Text(_) => {}
+            other => break assert_eq!(other, Frame::Closed),
+        }
+    }
+    assert_eq!(pings, 1, "the one that it did not answer");
+
+    let session = server.open().await;
+    session.send("40").await;
+    let mut polled = Vec::new();
+    let mut reply = session.poll().await;
+    while reply.status == 200 {
+        polled.extend(reply.packets().into_iter().map(str::to_owned));
+        reply = session.poll().await;
+    }
+    assert_eq!(polled.iter().filter(|packet| *packet == "2").count(), 1, "{polled:?}");
+    gateway
+        .wait_for_metric(
+            "aldis_disconnects_total{channel=\"protocol/echo\",reason=\"heartbeat\"}",
+            2.0,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn who_connects_to_no_namespace_is_closed_and_others_stay() {
+    let (_running, server) = server_with("connectTimeout: 500ms").await;
+    let (mut stays, _) = server.connect().await;
+    stays.send("40").await;
+    assert!(stays.text().await.starts_with("40{"));
+    assert_eq!(stays.text().await, "42[\"auth\",{}]");
+    let (mut socket, _) = server.connect().await;
+    let session = server.open().await;
+    socket.closed().await;
+    let reply = session.poll().await;
+    assert!(reply.status == 400 || reply == Reply::ok("1"), "{reply:?}");
+    assert_gone(&session).await;
+    stays.send("42[\"message\",1]").await;
+    assert_eq!(stays.text().await, "42[\"message-back\",1]");
 }

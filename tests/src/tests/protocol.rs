@@ -4,14 +4,14 @@
 use serde_json::Value;
 
 use crate::gateway::Gateway;
-use crate::kafka::repository;
 use crate::manifests::Manifests;
 use crate::raw::{Frame, Server, Socket};
 
-async fn server() -> (Gateway, Server) {
-    let gateway = Gateway::start(&repository().join("examples/protocol"), None).await;
+async fn server() -> ((Manifests, Gateway), Server) {
+    let manifests = Manifests::protocol("connectTimeout: 45s");
+    let gateway = Gateway::start(&manifests.path(), None).await;
     let server = Server::of(&gateway);
-    (gateway, server)
+    ((manifests, gateway), server)
 }
 
 /// A socket on `/`, greeted.
@@ -35,7 +35,7 @@ fn assert_connected(packet: &str, prefix: &str) {
 
 #[tokio::test]
 async fn namespaces_are_connected_to_with_what_the_client_shows() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     for (connect, prefix, greeting) in [
         ("40", "40", "42[\"auth\",{}]"),
         ("40{\"token\":\"123\"}", "40", "42[\"auth\",{\"token\":\"123\"}]"),
@@ -65,7 +65,7 @@ async fn namespaces_are_connected_to_with_what_the_client_shows() {
 
 #[tokio::test]
 async fn a_namespace_that_is_none_is_an_error_as_in_socket_io() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let (mut socket, _) = server.connect().await;
     socket.send("40/random").await;
     assert_eq!(socket.text().await, "44/random,{\"message\":\"Invalid namespace\"}");
@@ -73,7 +73,7 @@ async fn a_namespace_that_is_none_is_an_error_as_in_socket_io() {
 
 #[tokio::test]
 async fn a_namespace_is_left_and_the_connection_stays() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let mut socket = connected(&server).await;
     socket.send("40/custom").await;
     assert_connected(&socket.text().await, "40/custom,");
@@ -88,7 +88,7 @@ async fn a_namespace_is_left_and_the_connection_stays() {
 
 #[tokio::test]
 async fn events_come_back_as_they_came() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let mut socket = connected(&server).await;
     socket.send("42[\"message\",1,\"2\",{\"3\":[true]}]").await;
     assert_eq!(socket.text().await, "42[\"message-back\",1,\"2\",{\"3\":[true]}]");
@@ -102,7 +102,7 @@ const TWO_PLACEHOLDERS: &str = "{\"_placeholder\":true,\"num\":0},{\"_placeholde
 
 #[tokio::test]
 async fn binary_arguments_come_back_over_websocket() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let mut socket = connected(&server).await;
     for (sent, expected) in [
         (
@@ -145,7 +145,7 @@ async fn binary_arguments_come_back_over_websocket() {
 
 #[tokio::test]
 async fn binary_arguments_come_back_over_polling() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     let session = server.open().await;
     session.send("40").await;
     let greeting = "42[\"auth\",{}]".to_owned();
@@ -163,7 +163,7 @@ async fn binary_arguments_come_back_over_polling() {
 
 #[tokio::test]
 async fn packets_that_are_none_end_the_connection() {
-    let (_gateway, server) = server().await;
+    let (_running, server) = server().await;
     for bad in [
         "4abc",
         "42{}",

@@ -25,32 +25,6 @@ const CLIENTS: usize = 8;
 /// A connection is cut after so many records.
 const RECORDS_PER_CUT: u64 = 5;
 
-/// A channel press/news on `/news` whose rooms keep much.
-fn manifests(history: &str) -> Manifests {
-    let manifests = Manifests::gateway();
-    manifests.write(
-        "news.yaml",
-        &format!(
-            "apiVersion: aldis.dev/v1alpha1
-kind: NotificationChannel
-metadata: {{name: news, namespace: press}}
-spec:
-  parentRefs: [{{name: shared}}]
-  paths: [/news]
-  authentication: {{anonymous: {{}}}}
-  sources: [{{name: news, kafka: {{topics: [{topic}]}}, type: news}}]
-  rooms: [{{name: room, key: \"room:{{room}}\", join: {{event: join, with: {{room: args.room}}}}, allow: \"true\"}}]
-  routes:
-  - types: [news]
-    emit: [{{event: news, payload: {{number: \"{{event.data.n}}\"}}, to: [{{room: room, with: {{room: event.data.room}}}}]}}]
-  history: {history}
-",
-            topic = manifests.topic
-        ),
-    );
-    manifests
-}
-
 fn record(n: u64) -> Value {
     // Every second record is of a room that nobody is in: positions then have holes, as they have in life.
     json!({"n": n, "room": if n.is_multiple_of(2) { "a" } else { "b" }})
@@ -58,7 +32,8 @@ fn record(n: u64) -> Value {
 
 /// Runs clients of one library over one transport through a proxy that cuts them, and gives what they have seen.
 async fn cut_off(library: &str, options: Value, history: &str) -> Vec<Value> {
-    let manifests = manifests(history);
+    let manifests = Manifests::gateway();
+    manifests.numbers("\"true\"", &format!("  history: {history}"));
     let gateway = Gateway::start(&manifests.path(), None).await;
     let url = gateway.url("/news");
     let address = url

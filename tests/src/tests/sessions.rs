@@ -20,7 +20,7 @@ impl Press {
     /// What the channel says beside sources, routes and rooms.
     async fn open(more: &str, without: Option<Rule>) -> Self {
         let manifests = Manifests::gateway();
-        write_channel(&manifests, "\"true\"", more);
+        manifests.numbers("\"true\"", more);
         let gateway = Gateway::start_without(&manifests.path(), without).await;
         Self {
             producer: Producer::to(gateway.broker()),
@@ -43,29 +43,6 @@ impl Press {
         let record = json!({"room": room, "n": n});
         self.producer.json(&self.manifests.topic, 0, &record).await;
     }
-}
-
-fn write_channel(manifests: &Manifests, allow: &str, more: &str) {
-    manifests.write(
-        "news.yaml",
-        &format!(
-            "apiVersion: aldis.dev/v1alpha1
-kind: NotificationChannel
-metadata: {{name: news, namespace: press}}
-spec:
-  parentRefs: [{{name: shared}}]
-  paths: [/news]
-  authentication: {{anonymous: {{}}}}
-  sources: [{{name: news, kafka: {{topics: [{topic}]}}, type: news}}]
-  rooms: [{{name: room, key: \"room:{{room}}\", join: {{event: join, with: {{room: args.room}}}}, allow: {allow}}}]
-  routes:
-  - types: [news]
-    emit: [{{event: news, payload: \"{{event.data.n}}\", to: [{{room: room, with: {{room: event.data.room}}}}]}}]
-{more}
-",
-            topic = manifests.topic
-        ),
-    );
 }
 
 /// What a client has received of the channel's events.
@@ -160,7 +137,7 @@ async fn when_the_rules_change_a_member_leaves_hears_so_and_nobody_is_disconnect
     for room in ["a", "b"] {
         client.join("join", json!({"room": room})).await;
     }
-    write_channel(&press.manifests, "\"args.room != 'a'\"", "");
+    press.manifests.numbers("\"args.room != 'a'\"", "");
     press.gateway.wait_for_output("# reloaded").await;
     let left = client.event("aldis:left").await;
     assert_eq!(left.args[0], json!({"room": "room:a", "reason": "denied"}));
