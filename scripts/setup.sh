@@ -3,8 +3,8 @@
 #
 #   scripts/setup.sh [apt] [tools] [node] [kafka] [kubernetes]      (no part named: all)
 #
-#   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses, and redis-server for the
-#          tests (Debian packages)
+#   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses; redis-server and curl for
+#          the tests (Debian packages)
 #   tools  cargo-deny and cargo-nextest, prebuilt                 pinned in scripts/tools.txt
 #   node   the stock Socket.IO clients of the tests               pinned in tests/node/package-lock.json
 #   kafka  Apache Kafka's jars for scripts/kafka.sh               pinned in tests/kafka/pom.xml
@@ -57,14 +57,14 @@ part_of_cache() {
 
 apt_is_complete() {
   local command
-  for command in cc c++ make pkg-config redis-server; do
+  for command in cc c++ curl make pkg-config redis-server; do
     command -v "$command" >/dev/null || return 1
   done
   pkg-config --exists openssl
 }
 
 install_apt() {
-  local packages=(build-essential pkg-config libssl-dev redis-server)
+  local packages=(build-essential curl pkg-config libssl-dev redis-server)
   apt_is_complete && return
   command -v apt-get >/dev/null || die "apt: this is not Debian: install what your system calls ${packages[*]}"
   [ "$(id -u)" = 0 ] || die "apt: root is needed once, for: apt-get install ${packages[*]}"

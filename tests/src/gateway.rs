@@ -131,6 +131,14 @@ impl Gateway {
         format!("http://{address}{path}")
     }
 
+    /// A text of a page, with this gateway's listener in place of that of the bistro example.
+    pub(crate) fn instead_of_port_3006(&self, text: &str) -> String {
+        let url = self.url("");
+        let address = url.trim_start_matches("http://");
+        text.replace("localhost:3006", address)
+            .replace("127.0.0.1:3006", address)
+    }
+
     /// `host:port` of its admin port.
     pub(crate) fn admin_address(&self) -> &str {
         &self.banner.admin
@@ -281,6 +289,18 @@ pub(crate) fn binary(name: &str) -> PathBuf {
         binary.display()
     );
     binary
+}
+
+/// Lines as a POSIX shell runs them, with `aldis` on its path. The first that fails is the last.
+pub(crate) fn shell(lines: &str) -> Command {
+    let mut command = Command::new("sh");
+    let folder = aldis().parent().unwrap().to_owned();
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .args(["-ec", lines])
+        .env("PATH", format!("{}:{path}", folder.display()))
+        .stdin(Stdio::null());
+    command
 }
 
 /// Lines of a child's output, as they come.

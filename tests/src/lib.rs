@@ -16,6 +16,9 @@ mod records;
 mod manifests;
 
 #[cfg(test)]
+mod markdown;
+
+#[cfg(test)]
 mod gateway;
 
 #[cfg(test)]

@@ -18,13 +18,17 @@ pub(crate) struct Manifests {
 }
 
 impl Manifests {
-    /// `examples/bistro`: channels bistro/orders on `/` and `/orders`, bistro/kitchen on `/kitchen`.
+    /// `examples/bistro`: channels bistro/orders on `/`, `/orders`, `/kitchen` and `/managers`, bistro/kitchen on
+    /// `/kitchen/display`. Orders are in [`Self::topic`], payments and inventory in topics named after it.
     pub(crate) fn bistro() -> Self {
         let manifests = Self::new();
         let Self {
             topic, dead_letters, ..
         } = &manifests;
-        let group = format!("deadLetterTopic: {dead_letters}\n    groupId: {}", unique("bistro"));
+        let group = format!(
+            "deadLetterTopic: {dead_letters}\n    ingressTopic: {dead_letters}.http\n    groupId: {}",
+            unique("bistro")
+        );
         let changes = [
             (
                 "gateway.yaml",
@@ -35,6 +39,8 @@ impl Manifests {
                 "orders.yaml",
                 vec![
                     ("topics: [orders]", "topics: [TOPIC]"),
+                    ("topics: [payments]", "topics: [TOPIC.payments]"),
+                    ("topics: [inventory]", "topics: [TOPIC.inventory]"),
                     ("{topic: bistro.orders.dead-letters}", "{topic: DEAD}"),
                 ],
             ),

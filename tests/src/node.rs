@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
 use crate::deadline::DEADLINE;
+use crate::gateway::Gateway;
 use crate::kafka::repository;
 
 /// A Node process with any number of clients. Ended with this value.
@@ -104,6 +105,19 @@ pub(crate) fn node(args: &[&str]) -> Command {
         .current_dir(repository().join("tests/node"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     command
+}
+
+/// A snippet of a page as [`node`] runs it: with this gateway's address, and `require` in place of `import`, for which alone
+/// Node looks for modules elsewhere than beside the program.
+pub(crate) fn program(snippet: &str, gateway: &Gateway) -> String {
+    let lines =
+        snippet.lines().map(
+            |line| match line.strip_prefix("import ").and_then(|line| line.split_once(" from ")) {
+                Some((names, module)) => format!("const {names} = require({});", module.trim_end_matches(';')),
+                None => line.to_owned(),
+            },
+        );
+    gateway.instead_of_port_3006(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Where `scripts/setup.sh node` puts the stock clients.

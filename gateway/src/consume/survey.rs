@@ -16,6 +16,9 @@ use crate::kafka::METADATA_REFRESH;
 /// How long one question may take before brokers count as away. 2 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Most names of topics in one log line. 20: enough for a look, however many tenants there are.
+const SHOWN_TOPICS: usize = 20;
+
 /// Partitions by wanted topic; none where the topic does not exist.
 pub(super) type Survey = BTreeMap<String, usize>;
 
@@ -30,8 +33,9 @@ impl<T: Take> Receiver<T> {
         }
         self.state
             .send_modify(|state| state.missing.retain(|topic| topics.contains(topic)));
-        tracing::info!(topics = topics.len(), "kafka subscription set");
         let names: Vec<_> = topics.iter().map(String::as_str).collect();
+        let shown = names.iter().take(SHOWN_TOPICS).copied().collect::<Vec<_>>().join(", ");
+        tracing::info!(count = names.len(), topics = shown, "kafka subscription set");
         if names.is_empty() {
             self.consumer.unsubscribe();
         } else if let Err(error) = self.consumer.subscribe(&names) {

@@ -4,10 +4,14 @@
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
-use crate::kafka::{make_topic, shared};
+use crate::kafka::{make_topic, repository, shared};
 use crate::manifests::Manifests;
 use crate::node::{Client, Node};
 use crate::records::Producer;
+
+mod events;
+mod service;
+mod snippets;
 
 /// Which Kafka.
 #[derive(Clone, Copy)]
@@ -20,9 +24,10 @@ struct Bistro {
     gateway: Gateway,
     node: Node,
     producer: Producer,
+    /// Topic of the orders.
     topic: String,
     // Kept for as long as the gateway runs.
-    _manifests: Manifests,
+    _manifests: Option<Manifests>,
     _kafka: Option<crate::kafka::Shared>,
 }
 
@@ -45,14 +50,33 @@ impl Bistro {
             node: Node::start(),
             producer,
             topic,
-            _manifests: manifests,
+            _manifests: Some(manifests),
             _kafka: kafka,
         }
     }
 
+    /// The example as it stands there, with the embedded broker.
+    async fn as_it_stands() -> Self {
+        let gateway = Gateway::start(&repository().join("examples/bistro"), None).await;
+        Self {
+            producer: Producer::to(gateway.broker()),
+            gateway,
+            node: Node::start(),
+            topic: "orders".to_owned(),
+            _manifests: None,
+            _kafka: None,
+        }
+    }
+
+    /// Publishes to the topic of the event's family.
     async fn publish(&self, event_type: &str, data: Value) {
+        let topic = match event_type.split('.').next() {
+            Some("payment") => "payments",
+            Some("inventory") => "inventory",
+            _ => &self.topic,
+        };
         self.producer
-            .json(&self.topic, 0, &json!({"event_type": event_type, "data": data}))
+            .json(topic, 0, &json!({"event_type": event_type, "data": data}))
             .await;
     }
 
@@ -234,7 +258,7 @@ async fn order_status_changed_reaches_staff_and_exactly_its_customer_by_a_real_k
 async fn a_kitchen_display_is_in_its_room_by_its_token_alone() {
     let bistro = Bistro::open(Broker::Real).await;
     let token = bistro.gateway.channel("bistro/kitchen").token.clone().unwrap();
-    let url = bistro.gateway.url("/kitchen");
+    let url = bistro.gateway.url("/kitchen/display");
     let display = bistro.node.connect(&url, json!({"auth": {"token": token}})).await;
     // A greeting would say that the client is in its rooms; this channel has none, an answer says it too.
     assert_eq!(display.ask("anything", json!([])).await["code"], "unknown_event");

@@ -159,7 +159,7 @@ async fn two_namespaces_share_a_connection_and_keep_their_events_apart() {
             json!({"query": {"user_id": "ann", "tenant_id": "tenant-456", "type": "staff"}, "auth": {"token": token}});
         let orders = node.connect_as(library, &gateway.url("/"), &options).await.unwrap();
         let kitchen = node
-            .connect_as(library, &gateway.url("/kitchen"), &options)
+            .connect_as(library, &gateway.url("/kitchen/display"), &options)
             .await
             .unwrap();
         assert_eq!(orders.connected().engine, kitchen.connected().engine, "one connection");
@@ -191,6 +191,17 @@ async fn two_namespaces_share_a_connection_and_keep_their_events_apart() {
 #[tokio::test]
 async fn refusals_are_connect_errors_with_their_exact_texts() {
     let manifests = Manifests::bistro();
+    manifests.write(
+        "query.yaml",
+        "apiVersion: aldis.dev/v1alpha1
+kind: NotificationChannel
+metadata: {name: query, namespace: bistro}
+spec:
+  parentRefs: [{name: shared}]
+  paths: [/query]
+  authentication: {query: {required: [user_id, tenant_id], identity: {user: query.user_id}}}
+",
+    );
     let gateway = Gateway::start(&manifests.path(), None).await;
     let node = Node::start();
     let refused = async |library: &str, path: &str, options: &Value| {
@@ -214,14 +225,14 @@ async fn refusals_are_connect_errors_with_their_exact_texts() {
             json!({"auth": {}, "forceNew": true}),
         ] {
             assert_eq!(
-                refused(library, "/kitchen", &absent).await,
+                refused(library, "/kitchen/display", &absent).await,
                 "Authentication token required",
                 "{absent}"
             );
         }
         for bad in [&expired, &forged, &other_algorithm, "x", "a.b.c"] {
             assert_eq!(
-                refused(library, "/kitchen", &with(&json!(bad))).await,
+                refused(library, "/kitchen/display", &with(&json!(bad))).await,
                 "Invalid authentication token",
                 "{bad}"
             );
@@ -231,10 +242,13 @@ async fn refusals_are_connect_errors_with_their_exact_texts() {
             "Invalid namespace"
         );
         let incomplete = json!({"query": {"user_id": "ann"}, "forceNew": true});
-        assert!(refused(library, "/", &incomplete).await.contains("tenant_id"));
+        assert_eq!(
+            refused(library, "/query", &incomplete).await,
+            "Query field tenant_id required"
+        );
     }
     let good = issue("only-for-a-first-try", &["--claim", "role=kitchen"]).await;
-    node.connect(&gateway.url("/kitchen"), with(&json!(good))).await;
+    node.connect(&gateway.url("/kitchen/display"), with(&json!(good))).await;
     let refusals = gateway.metrics().await;
     let count = |code: &str| {
         refusals.value(&format!(
@@ -253,7 +267,7 @@ async fn refusals_are_connect_errors_with_their_exact_texts() {
 }
 
 /// A token, by `aldis token`.
-async fn issue(secret: &str, args: &[&str]) -> String {
+pub(super) async fn issue(secret: &str, args: &[&str]) -> String {
     let mut command = Command::new(aldis());
     command
         .arg("token")

@@ -1,6 +1,5 @@
 //! README and docs: what they show works as it stands there.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use aldis_cli::declared::{Declared, Elsewhere};
@@ -9,89 +8,21 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::deadline::within;
-use crate::gateway::{Gateway, aldis};
+use crate::gateway::{Gateway, aldis, shell};
 use crate::kafka::repository;
 use crate::manifests::Manifests;
-use crate::node::{Node, node};
+use crate::markdown::{Block, blocks};
+use crate::node::{Node, node, program};
 use crate::records::Producer;
-
-/// A fenced block of a Markdown file.
-struct Block {
-    /// `README.md:12`
-    place: String,
-    language: String,
-    text: String,
-}
-
-/// The fenced blocks of README.md and of every page in docs.
-fn blocks() -> Vec<Block> {
-    let mut pages = vec![PathBuf::from("README.md")];
-    let docs = std::fs::read_dir(repository().join("docs")).into_iter().flatten();
-    let names = docs.map(|entry| PathBuf::from("docs").join(entry.unwrap().file_name()));
-    pages.extend(names.filter(|name| name.extension().is_some_and(|extension| extension == "md")));
-    pages.sort();
-    pages
-        .iter()
-        .flat_map(|page| {
-            let text = std::fs::read_to_string(repository().join(page))
-                .unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-            fenced(&page.display().to_string(), &text)
-        })
-        .collect()
-}
-
-fn fenced(page: &str, text: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut open: Option<(usize, Block)> = None;
-    for (number, line) in text.lines().enumerate() {
-        let indent = line.len() - line.trim_start().len();
-        match (line.trim_start().strip_prefix("```"), &mut open) {
-            (Some(language), None) => {
-                let language = language.split_whitespace().next().unwrap_or_default().to_owned();
-                open = Some((
-                    indent,
-                    Block {
-                        place: format!("{page}:{}", number + 1),
-                        language,
-                        text: String::new(),
-                    },
-                ));
-            }
-            (Some(_), Some(_)) => blocks.extend(open.take().map(|(_, block)| block)),
-            (None, Some((indent, block))) => {
-                block.text.push_str(line.get(*indent..).unwrap_or(line.trim_start()));
-                block.text.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    assert!(open.is_none(), "{page}: a block is not closed");
-    blocks
-}
-
-#[test]
-fn fenced_blocks_are_found_with_their_places() {
-    let blocks = fenced(
-        "p.md",
-        "a\n```yaml\nx: 1\n  y: 2\n```\n- b\n  ```js title\n  z()\n  ```\n",
-    );
-    let found: Vec<_> = blocks
-        .iter()
-        .map(|block| (block.place.as_str(), block.language.as_str(), block.text.as_str()))
-        .collect();
-    assert_eq!(found, [("p.md:2", "yaml", "x: 1\n  y: 2\n"), ("p.md:7", "js", "z()\n")]);
-}
 
 #[test]
 fn every_manifest_in_readme_and_docs_is_valid() {
     let manifests: Vec<_> = blocks()
         .into_iter()
-        .filter(|block| {
-            ["yaml", "yml"].contains(&block.language.as_str()) && block.text.contains("apiVersion: aldis.dev/")
-        })
+        .filter(|block| block.language == "yaml" && block.text.contains("apiVersion: aldis.dev/"))
         .collect();
     assert!(
-        manifests.iter().any(|block| block.place.starts_with("README.md")),
+        manifests.iter().any(|block| block.page == "README.md"),
         "README.md shows no manifest"
     );
     for block in manifests {
@@ -107,8 +38,8 @@ fn every_manifest_in_readme_and_docs_is_valid() {
         )
         .unwrap();
         let findings: Vec<_> = declared.findings.iter().map(ToString::to_string).collect();
-        assert!(findings.is_empty(), "{}:\n{}", block.place, findings.join("\n"));
-        assert!(!declared.is_empty(), "{} holds nothing", block.place);
+        assert!(findings.is_empty(), "{block}:\n{}", findings.join("\n"));
+        assert!(!declared.is_empty(), "{block} holds nothing");
     }
 }
 
@@ -116,7 +47,7 @@ fn every_manifest_in_readme_and_docs_is_valid() {
 #[test]
 fn the_parts_of_a_channel_that_the_docs_explain_make_a_valid_one() {
     let is_part = |block: &Block| {
-        block.language == "yaml" && !block.text.contains("apiVersion:") && block.place.contains("channels.md")
+        block.language == "yaml" && !block.text.contains("apiVersion:") && block.page == "docs/channels.md"
     };
     let parts: Vec<_> = blocks().into_iter().filter(is_part).collect();
     assert!(!parts.is_empty(), "docs/channels.md explains no part");
@@ -167,7 +98,7 @@ async fn what_aldis_dev_says_to_watch_and_publish_works_when_it_is_pasted() {
         ("bistro/kitchen", "kitchen:ticket"),
     ] {
         let about = gateway.channel(channel);
-        let mut tail = shell(&about.watch);
+        let mut tail = shell(&format!("exec {}", about.watch));
         let mut tail = tail
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -194,9 +125,7 @@ async fn what_aldis_dev_says_to_watch_and_publish_works_when_it_is_pasted() {
                 )
                 .await;
         }
-        let output = within("aldis publish ends", shell(&publish).stdin(Stdio::null()).output())
-            .await
-            .unwrap();
+        let output = within("aldis publish ends", shell(&publish).output()).await.unwrap();
         assert!(
             output.status.success(),
             "{publish}: {}",
@@ -219,12 +148,12 @@ async fn what_aldis_dev_says_to_watch_and_publish_works_when_it_is_pasted() {
 async fn the_client_in_the_readme_receives_the_example_record() {
     let snippets: Vec<_> = blocks()
         .into_iter()
-        .filter(|block| block.place.starts_with("README.md") && ["js", "javascript"].contains(&block.language.as_str()))
+        .filter(|block| block.page == "README.md" && block.language == "js")
         .collect();
     assert!(!snippets.is_empty(), "README.md shows no client in a ```js block");
     let gateway = Gateway::start(&repository().join("examples/bistro"), None).await;
     for snippet in snippets {
-        let program = runnable(&snippet.text, &gateway);
+        let program = program(&snippet.text, &gateway);
         let mut child = node(&["-e", &program])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -235,11 +164,7 @@ async fn the_client_in_the_readme_receives_the_example_record() {
             // Published again until the client, which says nothing when it has joined, is there to see it.
             let publish = async {
                 loop {
-                    let output = shell(&gateway.channel("bistro/orders").publish)
-                        .stdin(Stdio::null())
-                        .output()
-                        .await
-                        .unwrap();
+                    let output = shell(&gateway.channel("bistro/orders").publish).output().await.unwrap();
                     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
                     tokio::time::sleep(std::time::Duration::from_millis(250)).await;
                 }
@@ -257,13 +182,12 @@ async fn the_client_in_the_readme_receives_the_example_record() {
                 seen = prints => seen,
             }
         };
-        if within(&format!("{} prints the record", snippet.place), receives).await {
+        if within(&format!("{snippet} prints the record"), receives).await {
             continue;
         }
         let output = child.wait_with_output().await.unwrap();
         panic!(
-            "{} ended without it: {}",
-            snippet.place,
+            "{snippet} ended without it: {}",
             String::from_utf8_lossy(&output.stderr)
         );
     }
@@ -273,7 +197,7 @@ async fn the_client_in_the_readme_receives_the_example_record() {
 async fn the_channel_in_the_readme_does_what_it_says() {
     let manifest = blocks()
         .into_iter()
-        .find(|block| block.place.starts_with("README.md") && block.text.contains("name: parcels"));
+        .find(|block| block.page == "README.md" && block.text.contains("name: parcels"));
     let manifest = manifest.expect("README.md shows the channel parcels");
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("channel.yaml"), &manifest.text).unwrap();
@@ -300,31 +224,4 @@ async fn the_channel_in_the_readme_does_what_it_says() {
         (event.name.as_str(), &event.payload()["text"]),
         ("moved", &json!("Parcel p-7 is in Oslo"))
     );
-}
-
-/// The snippet with this gateway's address; `import` becomes `require`, since Node looks for modules elsewhere than beside
-/// the program only for that.
-fn runnable(snippet: &str, gateway: &Gateway) -> String {
-    let address = gateway.url("").trim_start_matches("http://").to_owned();
-    let lines =
-        snippet.lines().map(
-            |line| match line.strip_prefix("import ").and_then(|line| line.split_once(" from ")) {
-                Some((names, module)) => format!("const {names} = require({});", module.trim_end_matches(';')),
-                None => line
-                    .replace("localhost:3006", &address)
-                    .replace("127.0.0.1:3006", &address),
-            },
-        );
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// A line as a shell runs it, with `aldis` on its path.
-fn shell(line: &str) -> Command {
-    let mut command = Command::new("sh");
-    let folder = aldis().parent().unwrap().to_owned();
-    let path = std::env::var("PATH").unwrap_or_default();
-    command
-        .args(["-c", &format!("exec {line}")])
-        .env("PATH", format!("{}:{path}", folder.display()));
-    command
 }

@@ -33,7 +33,7 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
         let mut options = options.clone();
         options["transports"] = transports;
         options["forceNew"] = json!(true);
-        for path in ["/kitchen", "/"] {
+        for path in ["/kitchen/display", "/"] {
             let client = node.connect_as("4.8", &gateway.url(path), &options).await.unwrap();
             secrets.extend([client.connected().id, client.connected().engine]);
             assert_eq!(client.ask("anything", json!(["argument-4711"])).await["ok"], false);
@@ -53,7 +53,7 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
     );
     let refused = json!({"auth": {"token": forged}, "forceNew": true});
     assert!(
-        node.connect_as("4.8", &gateway.url("/kitchen"), &refused)
+        node.connect_as("4.8", &gateway.url("/kitchen/display"), &refused)
             .await
             .is_err()
     );

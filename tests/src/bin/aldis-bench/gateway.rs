@@ -22,9 +22,10 @@ const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 10;
 
 /// The manifests, by name.
-const MANIFESTS: [(&str, &str); 2] = [
+const MANIFESTS: [(&str, &str); 3] = [
     ("gateway.yaml", include_str!("../../../../examples/bistro/gateway.yaml")),
     ("orders.yaml", include_str!("../../../../examples/bistro/orders.yaml")),
+    ("secret.yaml", include_str!("../../../../examples/bistro/secret.yaml")),
 ];
 
 /// Counters of which each other sample than 0 explains what went wrong.
