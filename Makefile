@@ -40,7 +40,7 @@ dev: ## build and run gateway, broker and channels of DIR (default examples/bist
 # The whole workspace at once, always: building one package alone would select other features and build everything again.
 .PHONY: test
 test: ## everything that CI checks: formatting, lints, dependencies, structure and all tests
-	@$(STAGE) setup scripts/setup.sh apt tools node kafka
+	@$(STAGE) setup scripts/setup.sh apt browser tools node kafka
 	@mkdir -p "$(ALDIS_CACHE)" && { nice scripts/setup.sh kubernetes >"$(ALDIS_CACHE)/kubernetes.log" 2>&1 & }
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) clippy cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Rust, Java 17, Maven, Node 20, Go 1.24 and Python 3 with pip:
 #
-#   scripts/setup.sh [apt] [tools] [node] [kafka] [kubernetes]      (no part named: all)
+#   scripts/setup.sh [apt] [browser] [tools] [node] [kafka] [kubernetes]      (no part named: all)
 #
 #   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses; redis-server and curl for
 #          the tests (Debian packages)
+#   browser  Chromium, which looks at the page of `aldis dev` (Debian package)
 #   tools  cargo-deny and cargo-nextest, prebuilt                 pinned in scripts/tools.txt
-#   node   the stock Socket.IO clients of the tests               pinned in tests/node/package-lock.json
+#   node   the stock Socket.IO clients of the tests, and what drives the browser   pinned in tests/node/package-lock.json
 #   kafka  Apache Kafka's jars for scripts/kafka.sh               pinned in tests/kafka/pom.xml
 #   kubernetes  etcd, kube-apiserver, kubectl and helm, built     pinned in tests/kubernetes/go.mod
 #
 # The last one takes minutes the first time: `make test` has it built beside cargo. Where KUBEBUILDER_ASSETS names a folder
 # with these programs, nothing is built.
 #
-# Everything but apt's part lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/{tools,node,kafka,kubernetes}, outside the clone, so that a
+# Everything but Debian's packages lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/{tools,node,kafka,kubernetes}, outside the clone, so that a
 # fresh clone starts warm. A part whose stamp carries the hash of its pins is skipped. Safe to run several times at once.
 #
 # The Node programs in tests/node find their modules through NODE_PATH=<cache>/node/node_modules, which make and the Rust
@@ -55,6 +56,18 @@ part_of_cache() {
   ) 9>"$cache/.$name.lock"
 }
 
+# install_packages PACKAGE...: by apt, once, as root
+install_packages() {
+  command -v apt-get >/dev/null || die "this is not Debian: install what your system calls $*"
+  [ "$(id -u)" = 0 ] || die "root is needed once, for: apt-get install $*"
+  say "apt: installing $*"
+  (
+    flock 9
+    apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >&2
+  ) 9>/tmp/aldis-apt.lock
+}
+
 apt_is_complete() {
   local command
   for command in cc c++ curl make pkg-config redis-server; do
@@ -66,15 +79,12 @@ apt_is_complete() {
 install_apt() {
   local packages=(build-essential curl pkg-config libssl-dev redis-server)
   apt_is_complete && return
-  command -v apt-get >/dev/null || die "apt: this is not Debian: install what your system calls ${packages[*]}"
-  [ "$(id -u)" = 0 ] || die "apt: root is needed once, for: apt-get install ${packages[*]}"
-  say "apt: installing ${packages[*]}"
-  (
-    flock 9
-    apt-get update -q >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
-  ) 9>/tmp/aldis-apt.lock
+  install_packages "${packages[@]}"
   apt_is_complete || die "apt: ${packages[*]} are installed, but pkg-config still finds no openssl"
+}
+
+install_browser() {
+  command -v chromium >/dev/null || install_packages chromium
 }
 
 fill_tools() {
@@ -112,15 +122,16 @@ install_kubernetes() {
   part_of_cache kubernetes fill_kubernetes "$repo/tests/kubernetes/go.mod" "$repo/tests/kubernetes/go.sum"
 }
 
-[ $# -gt 0 ] || set -- apt tools node kafka kubernetes
+[ $# -gt 0 ] || set -- apt browser tools node kafka kubernetes
 for part in "$@"; do
   SECONDS=0
   case $part in
     apt) install_apt ;;
+    browser) install_browser ;;
     tools) part_of_cache tools fill_tools "$repo/scripts/tools.txt" ;;
     node) part_of_cache node fill_node "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" ;;
     kafka) part_of_cache kafka fill_kafka "$repo/tests/kafka/pom.xml" ;;
     kubernetes) install_kubernetes ;;
-    *) die "there is no part '$part': choose from apt, tools, node, kafka, kubernetes" ;;
+    *) die "there is no part '$part': choose from apt, browser, tools, node, kafka, kubernetes" ;;
   esac
 done

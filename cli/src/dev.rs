@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! DIR → declared (as aldis validate) → operator's translate → gateway ┬ an embedded broker, unless --kafka names one
-//!                                                                      └ the memory adapter, unless --redis names what to share
+//!                                                                      ├ the memory adapter, unless --redis names what to share
+//!                                                                      └ a page that shows channels as their clients see them
 //! ```
 //! Saving a file puts the new configuration in force; one with problems is shown and the last good one stays.
 
@@ -19,15 +20,21 @@ use aldis_gateway::listeners::Ports;
 use aldis_gateway::logs::{self, Format};
 use aldis_operator::{Validated, translate};
 use rdkafka::error::KafkaError;
+use tokio::sync::watch;
 
 use crate::declared::{Declared, Elsewhere};
 use crate::report::Explain;
 
+mod about;
 mod banner;
 mod broker;
+mod page;
 mod sample;
 
+use about::About;
+use banner::{Places, banner};
 use broker::Broker;
+use page::{Page, Shows};
 
 /// How often the directory is looked at for changes. Half a second: as good as at once, and no work to speak of.
 const LOOK: Duration = Duration::from_millis(500);
@@ -35,7 +42,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Run channels on this machine
 ///
 /// Reads every .yaml, .yml and .json file in DIR and below it, starts a Kafka broker in memory and a gateway with all
-/// channels, and prints how to connect and publish. Saving a file puts it in force. Ctrl-C ends everything.
+/// channels, and prints how to connect and publish. A page shows each channel as its clients see it. Saving a file puts it
+/// in force. Ctrl-C ends everything.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DevArgs {
@@ -63,6 +71,10 @@ pub struct DevArgs {
     #[arg(long, value_name = "PORT", default_value_t = 9901)]
     admin_port: u16,
 
+    /// Port of the page, on the loopback interface; 0 for any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 9900)]
+    page_port: u16,
+
     /// How log lines look, on standard error. ALDIS_LOG=debug shows more, ALDIS_LOG=warn less
     #[arg(long, value_enum, default_value_t)]
     log_format: Format,
@@ -75,8 +87,8 @@ pub struct DevArgs {
 const EXAMPLES: &str = "Examples:
   aldis dev examples/bistro
   aldis dev manifests/ --kafka localhost:9092
-  aldis dev manifests/ --kafka localhost:9092 --redis redis://localhost:6379 --any-port --admin-port 0
-  aldis dev manifests/ --any-port --admin-port 0";
+  aldis dev manifests/ --kafka localhost:9092 --redis redis://localhost:6379 --any-port --admin-port 0 --page-port 0
+  aldis dev manifests/ --any-port --admin-port 0 --page-port 0";
 
 /// Why `aldis dev` ends.
 #[derive(Debug, thiserror::Error)]
@@ -87,10 +99,12 @@ pub enum DevError {
     Problems,
     #[error("{}", .0)]
     Gateway(String),
-    #[error("the embedded broker does not start")]
+    #[error("there can be no Kafka client, or no embedded broker")]
     Broker(#[from] KafkaError),
     #[error("the gateway does not start")]
     Start(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the page can not be served on port {port}")]
+    Page { port: u16, source: io::Error },
     #[error("listener {0} can not be served: {1}")]
     Listener(String, String),
     #[error("cannot wait for Ctrl-C")]
@@ -101,9 +115,9 @@ impl Explain for DevError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Problems => Some("mend what is listed above; `aldis validate` checks again".to_owned()),
-            Self::Start(_) | Self::Listener(..) => {
-                Some("is another program on that port? --any-port and --admin-port 0 take others".to_owned())
-            }
+            Self::Start(_) | Self::Listener(..) | Self::Page { .. } => Some(
+                "is another program on that port? --any-port, --admin-port 0 and --page-port 0 take others".to_owned(),
+            ),
             _ => None,
         }
     }
@@ -124,6 +138,10 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
     logs::init(args.log_format);
     let mut seen = fingerprint(&args.dir);
     let mut plan = plan(&args)?;
+    let port = args.page_port;
+    let page = Page::bind(port)
+        .await
+        .map_err(|source| DevError::Page { port, source })?;
     let mut broker = match &args.kafka {
         Some(_) => None,
         None => Some(Broker::start()?),
@@ -140,6 +158,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         ports: Ports {
             bind: args.bind,
             instead: HashMap::new(),
+            pages: page.origins(),
         },
         admin: SocketAddr::new(args.bind, args.admin_port),
         admin_token: None,
@@ -159,18 +178,24 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         return Err(DevError::Listener(listener.clone(), problem));
     }
     wait_for_consumer(&gateway, &plan.config).await;
-    print!(
-        "{}",
-        banner::banner(
-            &args.dir,
-            &plan.config,
-            &plan.keys,
-            &plan.declared,
-            &gateway,
-            &kafka,
-            broker.is_some()
-        )
-    );
+    let (channels, shown) = watch::channel(about::all(&plan, &gateway));
+    let url = page.url();
+    page.serve(Shows {
+        dir: args.dir.clone(),
+        kafka: kafka.clone(),
+        embedded: broker.is_some(),
+        listeners: args.bind,
+        channels: shown,
+        counts: gateway.counts(),
+    })?;
+    let places = Places {
+        dir: &args.dir,
+        kafka: &kafka,
+        embedded: broker.is_some(),
+        page: &url,
+        admin: gateway.admin(),
+    };
+    print!("{}", banner(&places, &channels.borrow()));
 
     let mut look = tokio::time::interval(LOOK);
     let stop = stop_signal();
@@ -185,7 +210,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
                 let now = fingerprint(&args.dir);
                 if now != seen {
                     seen = now;
-                    reload(&args, &kafka, broker.as_mut(), &gateway).await;
+                    reload(&args, &kafka, broker.as_mut(), &gateway, &channels).await;
                 }
             }
         }
@@ -272,7 +297,13 @@ fn topics(config: &GatewayConfig) -> Vec<String> {
         .collect()
 }
 
-async fn reload(args: &DevArgs, kafka: &str, broker: Option<&mut Broker>, gateway: &Gateway) {
+async fn reload(
+    args: &DevArgs,
+    kafka: &str,
+    broker: Option<&mut Broker>,
+    gateway: &Gateway,
+    channels: &watch::Sender<Vec<About>>,
+) {
     let reloaded = plan(args).and_then(|mut plan| {
         plan.prepare(args, kafka, broker)?;
         Ok(plan)
@@ -280,6 +311,7 @@ async fn reload(args: &DevArgs, kafka: &str, broker: Option<&mut Broker>, gatewa
     match reloaded {
         Ok(plan) => {
             gateway.reload(&plan.config, &plan.keys).await;
+            channels.send_replace(about::all(&plan, gateway));
             println!("# reloaded; channels in force: {}", plan.config.channels.len());
             let in_force = gateway.status().in_force();
             for (listener, problem) in &in_force.bad_listeners {

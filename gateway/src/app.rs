@@ -38,6 +38,10 @@ use crate::sessions::Sessions;
 use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{self, InForce, Phase, Rejected, Status};
 
+mod counts;
+
+pub use counts::{Counted, Counts};
+
 /// How long the consumer may take to commit and leave its group at a stop. 5 s: Kafka may be away.
 pub const LEAVE_BUDGET: Duration = Duration::from_secs(5);
 
@@ -325,6 +329,13 @@ impl Gateway {
                     changed = link.changed() => if changed.is_err() { return },
                 }
             }
+        }
+    }
+
+    /// Who is connected, for those who ask now and then.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            shared: Arc::clone(&self.shared),
         }
     }
 

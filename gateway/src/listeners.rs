@@ -32,13 +32,15 @@ pub const CHANGE: Pace = Pace {
     budget: Duration::from_secs(5),
 };
 
-/// Where listeners listen.
+/// Where listeners listen, and what the gateway itself lets in there.
 #[derive(Clone, Debug)]
 pub struct Ports {
     /// On which address.
     pub bind: IpAddr,
     /// Ports in place of the declared ones, by listener; 0 is any that is free.
     pub instead: HashMap<String, u16>,
+    /// Origins of web pages that may connect whatever a listener's `cors` says: the page of `aldis dev`, nothing else.
+    pub pages: Vec<String>,
 }
 
 impl Ports {
@@ -121,7 +123,8 @@ impl<A: Adapter> Listeners<A> {
                 open.listener.policy(),
             )
         });
-        let policy = Policy::new(spec, certificate, known.as_ref().map(|(.., policy)| &**policy))?;
+        let before = known.as_ref().map(|(.., policy)| &**policy);
+        let policy = Policy::new(spec, certificate, &self.ports.pages, before)?;
         let port = match known {
             Some((_, before, _)) if before == engine => {
                 if let Some(open) = self.lock().get(&spec.name) {

@@ -109,6 +109,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         keys,
         ports: Ports {
             bind: args.bind,
+            pages: Vec::new(),
             instead: HashMap::from_iter(args.port),
         },
         admin: args.admin,

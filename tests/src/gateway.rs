@@ -28,6 +28,7 @@ pub(crate) struct Gateway {
 /// What `aldis dev` says of itself when it runs.
 #[derive(Debug, Default)]
 struct Banner {
+    page: String,
     broker: String,
     admin: String,
     /// By `namespace/name`.
@@ -71,7 +72,10 @@ impl Gateway {
         without: Option<Rule>,
     ) -> Self {
         let mut command = Command::new(aldis());
-        command.arg("dev").arg(dir).args(["--any-port", "--admin-port", "0"]);
+        command
+            .arg("dev")
+            .arg(dir)
+            .args(["--any-port", "--admin-port", "0", "--page-port", "0"]);
         if let Some(kafka) = kafka {
             command.args(["--kafka", kafka]);
         }
@@ -137,6 +141,11 @@ impl Gateway {
         let address = url.trim_start_matches("http://");
         text.replace("localhost:3006", address)
             .replace("127.0.0.1:3006", address)
+    }
+
+    /// URL of its page.
+    pub(crate) fn page(&self) -> &str {
+        &self.banner.page
     }
 
     /// `host:port` of its admin port.
@@ -256,6 +265,7 @@ impl Banner {
             }
             let about = banner.channels.get_mut(&channel);
             match (word, about) {
+                ("page", _) => banner.page = first().to_owned(),
                 ("kafka", _) => banner.broker = first().to_owned(),
                 ("health", _) => {
                     banner.admin = first()

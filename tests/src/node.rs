@@ -121,7 +121,7 @@ pub(crate) fn program(snippet: &str, gateway: &Gateway) -> String {
 }
 
 /// Where `scripts/setup.sh node` puts the stock clients.
-fn modules() -> PathBuf {
+pub(crate) fn modules() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/aldis");
     let cache = std::env::var_os("ALDIS_CACHE").map_or_else(home, PathBuf::from);
     let modules = cache.join("node/node_modules");

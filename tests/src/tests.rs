@@ -23,6 +23,7 @@ mod logs;
 mod metrics;
 mod order;
 mod outages;
+mod page;
 mod polling;
 mod protocol;
 mod recovery;

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use aldis_crds::NotificationChannelSpec;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Annotation with a JSON object of the fields of [`Sample`].
 pub(super) const ANNOTATION: &str = "aldis.dev/sample";
 
 /// A first try.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Sample {
     /// Claims of a token.
@@ -27,7 +27,7 @@ pub(super) struct Sample {
 }
 
 /// A client event.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(super) struct Join {
     pub(super) event: String,
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(super) struct Join {
 }
 
 /// A record to publish.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(super) struct Record {
     pub(super) topic: String,
     pub(super) value: Value,

@@ -27,6 +27,8 @@ pub struct Policy {
     pub proxies: Proxies,
     host: Option<Host>,
     origins: Origins,
+    /// Origins that are let in whatever the listener says, in lower case.
+    pages: Vec<String>,
 }
 
 /// Why a listener can not be served as it is configured.
@@ -72,17 +74,19 @@ enum Origins {
 }
 
 impl Policy {
-    /// The policy of a listener. `before`: the one in force, whose TLS goes on where only the certificate is another.
+    /// The policy of a listener. `pages`: origins that are let in whatever it says. `before`: the policy in force, whose TLS
+    /// goes on where only the certificate is another.
     ///
     /// # Errors
     /// [`BadListener`].
     pub fn new(
         listener: &Listener,
         certificate: Option<&Certificate>,
+        pages: &[String],
         before: Option<&Self>,
     ) -> Result<Self, BadListener> {
         // First what can go wrong without a trace: a renewed certificate is in force at once.
-        let cors = listener.cors.as_ref().map(cors_layer).transpose()?;
+        let cors = cors_layer(listener.cors.as_ref(), pages)?;
         let proxies = Proxies::parse(&listener.trusted_proxies).map_err(|message| BadListener::BadField {
             field: "trustedProxies".to_owned(),
             message,
@@ -103,6 +107,7 @@ impl Policy {
             proxies,
             host: listener.hostname.as_deref().map(Host::new),
             origins: listener.cors.as_ref().map_or(Origins::Same, Origins::new),
+            pages: pages.iter().map(|page| page.to_ascii_lowercase()).collect(),
         })
     }
 
@@ -120,9 +125,14 @@ impl Policy {
             return Err(Refusal::Host);
         }
         match request.headers().get(ORIGIN) {
-            Some(origin) if !self.origins.allow(origin, &host) => Err(Refusal::Origin),
+            Some(origin) if !self.lets(origin, &host) => Err(Refusal::Origin),
             _ => Ok(()),
         }
+    }
+
+    fn lets(&self, origin: &HeaderValue, host: &str) -> bool {
+        let origin = origin.to_str().unwrap_or_default().to_ascii_lowercase();
+        self.pages.contains(&origin) || self.origins.allow(&origin, host)
     }
 }
 
@@ -173,12 +183,12 @@ impl Origins {
         }
     }
 
-    fn allow(&self, origin: &HeaderValue, host: &str) -> bool {
-        let origin = origin.to_str().unwrap_or_default().to_ascii_lowercase();
+    /// `origin` in lower case.
+    fn allow(&self, origin: &str, host: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Listed(origins) => origins.contains(&origin),
-            Self::Same => is_same(&origin, host),
+            Self::Listed(origins) => origins.contains(origin),
+            Self::Same => is_same(origin, host),
         }
     }
 }
@@ -195,7 +205,17 @@ fn is_same(origin: &str, host: &str) -> bool {
     !named.is_empty() && bare(named) == bare(host)
 }
 
-fn cors_layer(cors: &Cors) -> Result<CorsLayer, BadListener> {
+/// What browsers are told; nothing where pages of the same host alone are let in.
+fn cors_layer(cors: Option<&Cors>, pages: &[String]) -> Result<Option<CorsLayer>, BadListener> {
+    let only_pages = Cors {
+        allowed_origins: Some(Vec::new()),
+        ..Cors::default()
+    };
+    let cors = match cors {
+        Some(cors) => cors,
+        None if pages.is_empty() => return Ok(None),
+        None => &only_pages,
+    };
     let bad = |field: &str, message: &str| BadListener::BadField {
         field: format!("cors.{field}"),
         message: message.to_owned(),
@@ -210,17 +230,18 @@ fn cors_layer(cors: &Cors) -> Result<CorsLayer, BadListener> {
         }
         Some(origins) if any(origins) => AllowOrigin::any(),
         Some(origins) => {
-            let origins = origins.iter().map(|origin| HeaderValue::from_str(origin));
+            let origins = origins.iter().chain(pages).map(|origin| HeaderValue::from_str(origin));
             let origins: Result<Vec<_>, _> = origins.collect();
             AllowOrigin::list(origins.map_err(|_| bad("allowedOrigins", "an origin is no header value"))?)
         }
     };
-    Ok(CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_credentials(cors.allow_credentials)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .max_age(PREFLIGHT_AGE))
+        .max_age(PREFLIGHT_AGE);
+    Ok(Some(layer))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ fn policy(listener: Value) -> Result<Policy, BadListener> {
         .as_object_mut()
         .unwrap()
         .extend(listener.as_object().unwrap().clone());
-    Policy::new(&serde_json::from_value(whole).unwrap(), None, None)
+    Policy::new(&serde_json::from_value(whole).unwrap(), None, &[], None)
 }
 
 fn admit(policy: &Policy, host: &str, origin: Option<&str>) -> Result<(), Refusal> {
@@ -132,4 +132,22 @@ fn what_browsers_would_refuse_is_refused_here_and_not_a_panic_later() {
 fn a_listener_with_tls_and_no_certificate_is_never_served_in_the_clear() {
     let refused = policy(json!({"tls": {"secretRef": {"name": "none"}}}));
     assert!(matches!(refused, Err(BadListener::NoCertificate)));
+}
+
+#[test]
+fn the_gateways_own_page_passes_whatever_the_listener_says_and_nobody_else_does() {
+    let page = "http://localhost:9900";
+    for cors in [json!(null), json!({"allowedOrigins": ["https://a.example"]})] {
+        let listener = json!({"name": "web", "port": 3000, "cors": cors});
+        let listener: Listener = serde_json::from_value(listener).unwrap();
+        let with = Policy::new(&listener, None, &[page.to_owned()], None).unwrap();
+        assert_eq!(admit(&with, "h:3000", Some(page)), Ok(()));
+        assert!(with.cors.is_some(), "it reads replies to polls");
+        assert_eq!(
+            admit(&with, "h:3000", Some("http://localhost:9901")),
+            Err(Refusal::Origin)
+        );
+        let without = Policy::new(&listener, None, &[], None).unwrap();
+        assert_eq!(admit(&without, "h:3000", Some(page)), Err(Refusal::Origin));
+    }
 }

@@ -83,7 +83,7 @@ impl Gateway {
         let mut process = command
             .arg("dev")
             .arg(manifests(folder)?)
-            .args(["--kafka", kafka, "--any-port", "--admin-port", "0"])
+            .args(["--kafka", kafka, "--any-port", "--admin-port", "0", "--page-port", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log)?)
