@@ -22,6 +22,8 @@ pub struct Declared {
     pub outcome: Outcome,
     /// By file, line and column; each once.
     pub findings: Vec<Finding>,
+    /// What can be served, and is hardly meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// Kinds of which objects may be kept somewhere else: those that are referred to are taken for present.
@@ -98,6 +100,7 @@ impl Declared {
         // What is wrong at two gateways is still one line to mend.
         findings.dedup();
         Ok(Self {
+            warnings: warnings(&manifests),
             manifests,
             outcome,
             findings,
@@ -128,6 +131,21 @@ impl Declared {
         } = &self.manifests;
         gateways.is_empty() && channels.is_empty() && secrets.is_empty() && problems.is_empty()
     }
+}
+
+/// Channels that nobody can connect to. That is a default to be safe by, and mostly a field that was forgotten.
+fn warnings(manifests: &Manifests) -> Vec<Problem> {
+    let channels = manifests.channels.iter().enumerate();
+    let closed = channels.filter(|(_, channel)| channel.value.spec.authentication.is_none());
+    let warning = |(index, _)| {
+        let (object, origin) = locate(manifests, Object::Channel(index));
+        origin.problem(
+            &object,
+            "spec.authentication",
+            "nobody may connect: name who may by `jwt` or `query`, or write `anonymous: {}` for everybody".to_owned(),
+        )
+    };
+    closed.map(warning).collect()
 }
 
 /// The namespaces that channels are in and no file declares: each has the one label that a cluster gives it.

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
+use aldis_manifest::Problem;
 use aldis_operator::validate::Reason;
 use serde_json::{Value, json};
 
@@ -106,6 +107,7 @@ pub fn run(args: ValidateArgs) -> Result<(), ValidateError> {
 struct Report {
     /// By file, line and column; each once.
     findings: Vec<Finding>,
+    warnings: Vec<Problem>,
     counts: Counts,
 }
 
@@ -137,6 +139,7 @@ fn check(args: &ValidateArgs) -> Result<Report, ValidateError> {
     };
     Ok(Report {
         findings: declared.findings,
+        warnings: declared.warnings,
         counts,
     })
 }
@@ -147,16 +150,17 @@ const CYAN: &str = "\x1b[36m";
 const RESET: &str = "\x1b[0m";
 
 impl Report {
-    /// A line for each problem; where there are none, one that says what there is.
+    /// A line for each problem and warning; where there are no problems, one that says what there is.
     fn text(&self, colour: bool) -> String {
         let paint = |style: &str, text: &str| {
             let text = printable(text);
             if colour { format!("{style}{text}{RESET}") } else { text }
         };
         let mut out = String::new();
-        for Finding { problem, .. } in &self.findings {
+        let mut line = |problem: &Problem, kind: &str| {
             let place = format!("{}:{}:{}:", problem.file.display(), problem.line, problem.column);
             out.push_str(&paint(BOLD, &place));
+            out.push_str(kind);
             if !problem.object.is_empty() {
                 let _ = write!(out, " {}:", printable(&problem.object));
             }
@@ -164,6 +168,12 @@ impl Report {
                 let _ = write!(out, " {}:", paint(CYAN, &problem.field));
             }
             let _ = writeln!(out, " {}", printable(&problem.message));
+        };
+        for Finding { problem, .. } in &self.findings {
+            line(problem, "");
+        }
+        for warning in &self.warnings {
+            line(warning, " warning:");
         }
         if self.findings.is_empty() {
             let Counts {
@@ -185,21 +195,26 @@ impl Report {
     }
 
     fn json(&self) -> Value {
+        let shown = |problem: &Problem| {
+            json!({
+                "file": problem.file.to_string_lossy(),
+                "line": problem.line,
+                "column": problem.column,
+                "object": problem.object,
+                "field": problem.field,
+                "message": problem.message,
+            })
+        };
         let problems: Vec<_> = self
             .findings
             .iter()
             .map(|Finding { problem, reason }| {
-                json!({
-                    "file": problem.file.to_string_lossy(),
-                    "line": problem.line,
-                    "column": problem.column,
-                    "object": problem.object,
-                    "field": problem.field,
-                    "reason": reason.unwrap_or(Reason::Invalid).as_str(),
-                    "message": problem.message,
-                })
+                let mut problem = shown(problem);
+                problem["reason"] = json!(reason.unwrap_or(Reason::Invalid).as_str());
+                problem
             })
             .collect();
+        let warnings: Vec<_> = self.warnings.iter().map(shown).collect();
         let Counts {
             gateways,
             channels,
@@ -209,6 +224,7 @@ impl Report {
         json!({
             "ok": problems.is_empty(),
             "problems": problems,
+            "warnings": warnings,
             "read": { "gateways": gateways, "channels": channels, "rooms": rooms, "routes": routes },
         })
     }

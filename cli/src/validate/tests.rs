@@ -222,3 +222,24 @@ fn a_directory_without_manifests_or_that_is_not_there_fails() {
     gone.dir.push("gone");
     assert!(matches!(check(&gone), Err(ValidateError::Unreadable { .. })));
 }
+
+#[test]
+fn a_channel_that_nobody_can_connect_to_is_served_and_warned_of() {
+    let (begin, end) = (
+        CHANNEL.find("  authentication:").unwrap(),
+        CHANNEL.find("  sources:").unwrap(),
+    );
+    let closed = [&CHANNEL[..begin], &CHANNEL[end..]].concat();
+    let files = [("gateway.yaml", GATEWAY), ("orders.yaml", closed.as_str())];
+    let (text, verdict) = validated(&files, &[]);
+    assert!(verdict.is_ok());
+    assert_eq!(
+        text,
+        "orders.yaml:4:1: warning: NotificationChannel bistro/orders: spec.authentication: nobody may connect: name who may by \
+         `jwt` or `query`, or write `anonymous: {}` for everybody\nok: 1 gateway, 1 channel, 2 rooms, 1 route\n"
+    );
+    let dir = dir(&files);
+    let json = check(&args(&dir, &[])).unwrap().json();
+    assert_eq!((&json["ok"], &json["problems"]), (&json!(true), &json!([])));
+    assert_eq!(json["warnings"][0]["field"], "spec.authentication");
+}
