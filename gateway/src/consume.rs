@@ -20,6 +20,7 @@
 mod again;
 mod backlog;
 mod context;
+mod errors;
 mod offsets;
 mod rebalance;
 mod receive;
@@ -42,6 +43,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::backlog::{BATCH_BYTES, BATCH_RECORDS, HIGH_WATER_BYTES, HIGH_WATER_RECORDS, Marks};
+pub use self::errors::ErrorReason;
 
 /// How long the group waits for a member that does not answer before its partitions go to others. 6 s is the least that
 /// brokers allow by default: after a SIGKILL the partitions of a replica stand still that long.
@@ -151,6 +153,8 @@ pub trait Observe: Send + Sync + 'static {
     fn assigned(&self, _topic: &str, _partition: i32, _assigned: bool) {}
     /// The group rebalanced: so many partitions came or went.
     fn rebalanced(&self, _rebalance: Rebalance, _partitions: usize) {}
+    /// The client could not do something; it tries on.
+    fn failed(&self, _reason: ErrorReason) {}
     /// Brokers can be reached, or no longer.
     fn connected(&self, _connected: bool) {}
 }

@@ -11,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::consume::{Observe as ObserveConsumer, Rebalance};
+use crate::consume::{ErrorReason, Observe as ObserveConsumer, Rebalance};
 use crate::hub::{CloseReason, Observe as ObserveHub};
 
 /// Buckets in seconds, from 100 µs to 10 s.
@@ -93,6 +93,7 @@ metrics! {
     backlog: IntGaugeVec("aldis_consumer_backlog_records", "Records that wait in this replica for their partition's worker.", ["topic", "partition"]);
     paused: IntGaugeVec("aldis_consumer_paused", "1 where a partition is paused because its backlog is full or its batch is repeated.", ["topic", "partition"]);
     rebalances: IntCounterVec("aldis_consumer_rebalances_total", "Rebalances of the consumer group that touched this replica.", ["change"]);
+    consumer_errors: IntCounterVec("aldis_consumer_errors_total", "Errors of the Kafka consumer by reason. It tries on by itself, but after `fatal`.", ["reason"]);
     connected: IntGauge("aldis_consumer_connected", "1 while Kafka's brokers can be reached.");
     /// decode and route
     records: IntCounterVec("aldis_records_total", "Records by channel and what became of them.", ["channel", "outcome"]);
@@ -356,6 +357,10 @@ impl ObserveConsumer for Metrics {
             Rebalance::Lost => "lost",
         };
         self.rebalances.with_label_values(&[change]).inc();
+    }
+
+    fn failed(&self, reason: ErrorReason) {
+        self.consumer_errors.with_label_values(&[reason.as_str()]).inc();
     }
 
     fn connected(&self, connected: bool) {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::time::Instant;
 
-use super::Take;
 use super::context::KafkaConsumer;
 use super::receive::{Answer, Receiver};
+use super::{ErrorReason, Take};
 use crate::kafka::METADATA_REFRESH;
 
 /// How long one question may take before brokers count as away. 2 s.
@@ -118,20 +118,21 @@ impl<T: Take> Receiver<T> {
     }
 
     pub(super) fn failed(&mut self, error: &KafkaError) {
-        use RDKafkaErrorCode as Code;
-        let code = error.rdkafka_error_code();
-        match code {
+        let reason = ErrorReason::of(error);
+        self.observe.failed(reason);
+        match reason {
             // A survey tells what there is to it.
-            Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve) => self.survey(),
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => self.survey(),
-            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+            ErrorReason::Unreachable | ErrorReason::UnknownTopic => self.survey(),
+            ErrorReason::Fatal => {
                 tracing::error!(%error, "the Kafka consumer has ended for good, restart the gateway");
             }
-            code if code != self.told => {
-                tracing::warn!(%error, "kafka consumer error, trying on");
-                self.told = code;
+            _ => {
+                let code = error.rdkafka_error_code();
+                if code != self.told {
+                    tracing::warn!(%error, "kafka consumer error, trying on");
+                    self.told = code;
+                }
             }
-            _ => {}
         }
     }
 }

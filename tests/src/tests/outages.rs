@@ -32,6 +32,11 @@ async fn a_gateway_starts_without_kafka_lets_clients_in_and_delivers_when_kafka_
         "{health}"
     );
     assert_eq!(health["kafka"]["connected"], false);
+    let unreachable = "aldis_consumer_errors_total{reason=\"unreachable\"}";
+    until_equal("it is counted", true, async || {
+        gateway.metrics().await.value(unreachable) > 0.0
+    })
+    .await;
     assert_eq!(gateway.admin("/health/ready").await.0, 200);
     assert_eq!(gateway.admin("/health/live").await.0, 200);
 
