@@ -26,16 +26,22 @@ impl Authority {
         }
     }
 
-    /// The manifest of a Secret with a new certificate for 127.0.0.1 and localhost.
-    pub(crate) fn secret(&self, namespace: &str, name: &str) -> String {
+    /// A new certificate for 127.0.0.1 and localhost, and its key, in PEM.
+    pub(crate) fn certificate(&self) -> (String, String) {
         let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        (chain, key.serialize_pem())
+    }
+
+    /// The manifest of a Secret with such a certificate.
+    pub(crate) fn secret(&self, namespace: &str, name: &str) -> String {
+        let (chain, key) = self.certificate();
         let indented = |pem: String| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
         format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
             indented(chain),
-            indented(key.serialize_pem())
+            indented(key)
         )
     }
 }

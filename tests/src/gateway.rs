@@ -52,24 +52,30 @@ impl Gateway {
 
     /// The same, with a filter for its log.
     pub(crate) async fn start_logging(dir: &Path, kafka: Option<&str>, log: Option<&str>) -> Self {
-        Self::start_with(dir, (kafka, None), log, None).await
+        Self::start_with(dir, (kafka, None), log.map(|filter| ("ALDIS_LOG", filter.to_owned()))).await
     }
 
     /// The same with its own Kafka and, where one is given, without a rule of delivery.
     pub(crate) async fn start_without(dir: &Path, rule: Option<Rule>) -> Self {
-        Self::start_with(dir, (None, None), None, rule).await
+        let variable = rule.map(|rule| ("ALDIS_SABOTAGE", (rule as u8).to_string()));
+        Self::start_with(dir, (None, None), variable).await
+    }
+
+    /// The same with its own Kafka, for which the certificates of a file, in PEM, are those that the system trusts.
+    pub(crate) async fn start_trusting(dir: &Path, authorities: &Path) -> Self {
+        let authorities = authorities.to_str().unwrap().to_owned();
+        Self::start_with(dir, (None, None), Some(("SSL_CERT_FILE", authorities))).await
     }
 
     /// One of several that share a Kafka and a Redis.
     pub(crate) async fn replica(dir: &Path, kafka: &str, redis: &str) -> Self {
-        Self::start_with(dir, (Some(kafka), Some(redis)), None, None).await
+        Self::start_with(dir, (Some(kafka), Some(redis)), None).await
     }
 
     async fn start_with(
         dir: &Path,
         (kafka, redis): (Option<&str>, Option<&str>),
-        log: Option<&str>,
-        without: Option<Rule>,
+        variable: Option<(&str, String)>,
     ) -> Self {
         let mut command = Command::new(aldis());
         command
@@ -82,14 +88,10 @@ impl Gateway {
         if let Some(redis) = redis {
             command.args(["--redis", redis]);
         }
-        match log {
-            Some(filter) => command.env("ALDIS_LOG", filter),
-            None => command.env_remove("ALDIS_LOG"),
-        };
-        match without {
-            Some(rule) => command.env("ALDIS_SABOTAGE", (rule as u8).to_string()),
-            None => command.env_remove("ALDIS_SABOTAGE"),
-        };
+        command
+            .env_remove("ALDIS_LOG")
+            .env_remove("ALDIS_SABOTAGE")
+            .envs(variable);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -111,13 +111,18 @@ spec:
     /// Grants the namespace press everything that it wants here, within `limits` (`{connections: 1}`), and others nothing
     /// but the same.
     pub(crate) fn limit(&self, limits: &str) {
+        self.grant(&format!("limits: {limits}"));
+    }
+
+    /// Grants the namespaces press and other everything that they want here, and `more` (`egress: [10.0.0.0/8]`).
+    pub(crate) fn grant(&self, more: &str) {
         let gateway = std::fs::read_to_string(self.path().join("gateway.yaml")).unwrap();
         let declared = gateway.split("  tenants:").next().unwrap();
-        let tenants: Vec<_> = ["press", "other"].map(|tenant| self.tenant(tenant, limits)).into();
+        let tenants: Vec<_> = ["press", "other"].map(|tenant| self.tenant(tenant, more)).into();
         self.write("gateway.yaml", &format!("{declared}  tenants:\n{}", tenants.concat()));
     }
 
-    fn tenant(&self, name: &str, limits: &str) -> String {
+    fn tenant(&self, name: &str, more: &str) -> String {
         let Self { topic, .. } = self;
         format!(
             "  - name: {name}
@@ -126,7 +131,7 @@ spec:
     paths: [\"/*\"]
     topics: [{topic}]
     authentication: [jwt, query, anonymous]
-    limits: {limits}
+    {more}
 "
         )
     }

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
-use crate::deadline::DEADLINE;
+use crate::deadline::{DEADLINE, within};
 use crate::gateway::Gateway;
 use crate::kafka::repository;
 
@@ -131,6 +131,30 @@ pub(crate) fn modules() -> PathBuf {
         modules.display()
     );
     modules
+}
+
+/// Stock clients in one process that join a room and tell at the end what they have seen: `tests/node/recovery.js`.
+pub(crate) struct Flock {
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Flock {
+    /// Starts it, and waits until all have joined.
+    pub(crate) async fn join(job: &Value) -> Self {
+        let mut child = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let joined = within("all clients have joined", lines.next_line()).await.unwrap();
+        assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+        Self { lines, _child: child }
+    }
+
+    /// What each of them has seen, once all have had the last record. Where nobody waits any more, nothing is lost.
+    pub(crate) async fn told(&mut self) -> Vec<Value> {
+        let told = self.lines.next_line().await.unwrap();
+        let told: Value = serde_json::from_str(&told.expect("the clients tell what they have seen")).unwrap();
+        told["clients"].as_array().unwrap().clone()
+    }
 }
 
 impl Node {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 /// How a connection ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// Both sides see an orderly end.
     Fin,
@@ -72,6 +72,13 @@ impl Proxy {
         connections
             .remove(&number)
             .is_some_and(|connection| connection.send(how).is_ok())
+    }
+
+    /// Cuts all open connections at once; gives how many there were.
+    pub(crate) fn cut_all(&self, how: Cut) -> usize {
+        let connections = std::mem::take(&mut *self.connections.lock().unwrap());
+        let cut = connections.into_values().map(|connection| connection.send(how));
+        cut.filter(Result::is_ok).count()
     }
 }
 

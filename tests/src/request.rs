@@ -63,6 +63,52 @@ pub(crate) async fn request(
     }
 }
 
+/// A connection that takes one request after the other.
+pub(crate) struct KeepAlive {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl KeepAlive {
+    /// To `host:port`.
+    pub(crate) async fn to(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    /// The status and body of what a request is answered; `None` where the server has closed the connection.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Option<(u16, String)> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.stream.write_all(&[head.as_bytes(), body].concat()).await.ok()?;
+        loop {
+            if let Some(answer) = self.take() {
+                return Some(answer);
+            }
+            if self.stream.read_buf(&mut self.received).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<(u16, String)> {
+        let end = self.received.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(&self.received[..end]).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |length| length.parse().unwrap());
+        let body = self.received.get(end + 4..end + 4 + length)?.to_vec();
+        self.received.drain(..end + 4 + length);
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Some((status, String::from_utf8(body).unwrap()))
+    }
+}
+
 /// Asks for a WebSocket, with these headers besides; gives the answer's status. Nothing is read after the headers.
 pub(crate) async fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> u16 {
     let mut text = format!(

@@ -18,7 +18,7 @@ async fn reader(node: &Node, gateway: &Standalone, listener: &str) -> Client {
 }
 
 #[tokio::test]
-async fn a_listener_comes_goes_and_changes_without_the_others_noticing() {
+async fn invariant_5_a_listener_comes_goes_and_changes_without_the_others_noticing() {
     let manifests = Manifests::news();
     let listeners = |others: &str| manifests.listeners(&format!("[{{name: web, port: 3000}}{others}]"));
     listeners(", {name: goes, port: 3001}");

@@ -2,23 +2,33 @@
 
 use serde_json::json;
 
+use crate::deadline::until;
 use crate::gateway::Gateway;
 use crate::kafka::{make_topic, shared};
 use crate::manifests::Manifests;
 use crate::node::Node;
 use crate::records::Producer;
+use crate::request::request;
 
 /// Does what handles secrets: good and bad tokens, over both transports, and a record that is dead-lettered. Gives the log
-/// until the end, and what must not be in it.
-async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
+/// until the end, what everybody else could see meanwhile, and what must not be in either.
+async fn log_and_secrets(filter: Option<&str>) -> (String, String, Vec<String>) {
     let kafka = shared().await;
     let manifests = Manifests::bistro();
     let dead_letters = format!("{}.orders", manifests.dead_letters);
     for topic in [&manifests.topic, &manifests.dead_letters, &dead_letters] {
         make_topic(&kafka.address(), topic, 1, &[]).await;
     }
+    let orders = std::fs::read_to_string(manifests.path().join("orders.yaml")).unwrap();
+    manifests.write("orders.yaml", &format!("{orders}  http: [{{method: GET, path: /bistro/stats, allow: \"true\", respond: {{body: \"{{stats}}\"}}}}]\n"));
     let mut gateway = Gateway::start_logging(&manifests.path(), Some(&kafka.address()), filter).await;
     let node = Node::start();
+    let staff = |user: &str| json!({"query": {"user_id": user, "tenant_id": "tenant-456", "type": "staff"}});
+    let observer = node.connect(&gateway.url("/"), staff("observer")).await;
+    observer
+        .join("subscribe:orders", json!({"tenant_id": "tenant-456"}))
+        .await;
+    let mut seen_by_others = String::new();
     let token = gateway.channel("bistro/kitchen").token.clone().unwrap();
     let mut parts = token.split('.').map(str::to_owned);
     let (claims, signature) = (parts.nth(1).unwrap(), parts.next().unwrap());
@@ -41,6 +51,25 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
                 client
                     .join("subscribe:orders", json!({"tenant_id": "tenant-456"}))
                     .await;
+                let created =
+                    json!({"event_type": "order.created", "data": {"order_id": 1, "tenant_id": "tenant-456"}});
+                Producer::to(&kafka.address()).json(&manifests.topic, 0, &created).await;
+                client.event("order:created").await;
+                // While it is there, and listed: counts are up to a second old.
+                let address = gateway.url("").strip_prefix("http://").unwrap().parse().unwrap();
+                let stats = until("it is listed", async || {
+                    let stats = request(address, "GET", "/bistro/stats", &[], "").await;
+                    assert_eq!(stats.status, 200, "{stats:?}");
+                    stats.body.contains("\"ann\"").then_some(stats.body)
+                })
+                .await;
+                for shown in [
+                    stats,
+                    gateway.admin("/metrics").await.1,
+                    gateway.admin("/health").await.1,
+                ] {
+                    seen_by_others += &shown;
+                }
             }
             client.disconnect().await;
         }
@@ -69,20 +98,24 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, Vec<String>) {
             1.0,
         )
         .await;
+    let seen = observer
+        .until("the others' events", |seen| seen.events.len() >= 4)
+        .await;
+    seen_by_others += &format!("{:?} {:?}", seen.events, seen.ready);
     assert!(gateway.terminate().await.success());
-    (gateway.log(), secrets)
+    (gateway.log(), seen_by_others, secrets)
 }
 
-fn assert_none(log: &str, secrets: &[String]) {
+fn assert_none(shown: &str, secrets: &[String]) {
     for secret in secrets {
-        let line = log.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "{secret:?} is in the log");
+        let line = shown.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret:?} is shown");
     }
 }
 
 #[tokio::test]
-async fn the_log_tells_what_happens_and_never_a_secret_a_token_or_an_id_of_a_socket() {
-    let (log, secrets) = log_and_secrets(None).await;
+async fn no_log_metric_list_or_event_of_others_has_a_secret_a_token_or_an_id_of_a_socket() {
+    let (log, seen_by_others, secrets) = log_and_secrets(None).await;
     for expected in [
         "listening",
         "client connected",
@@ -94,11 +127,13 @@ async fn the_log_tells_what_happens_and_never_a_secret_a_token_or_an_id_of_a_soc
         assert!(log.contains(expected), "{expected:?} is not in the log:\n{log}");
     }
     assert_none(&log, &secrets);
+    assert!(seen_by_others.contains("order:created") && seen_by_others.contains("aldis_sends_total"));
+    assert_none(&seen_by_others, &secrets);
 }
 
 #[tokio::test]
 async fn the_log_has_no_secrets_either_when_it_tells_as_much_as_it_can() {
-    let (log, secrets) = log_and_secrets(Some("trace")).await;
+    let (log, _, secrets) = log_and_secrets(Some("trace")).await;
     assert!(log.contains("client connected"), "{log}");
     assert_none(&log, &secrets);
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
+use crate::deadline::within;
 use crate::gateway::Gateway;
 use crate::kafka::{make_topic, shared};
 use crate::manifests::Manifests;
-use crate::node::{Client, Node};
+use crate::node::{Client, Node, node};
 use crate::records::Producer;
 
 const CLIENTS: usize = 20;
@@ -112,4 +113,43 @@ async fn each_client_sees_its_rooms_records_exactly_once_and_in_order_per_partit
     });
     let expected = offsets.keys().filter(|(_, _, n)| room(*n) == room(0)).count() + PARTITIONS;
     assert_eq!(all.await.events.len(), expected);
+}
+
+/// Clients that send at once, and events of each.
+const SENDERS: usize = 6;
+const EVENTS: usize = 2_000;
+
+#[tokio::test]
+async fn two_thousand_events_of_each_client_are_answered_in_order_while_records_flow() {
+    let manifests = Manifests::gateway();
+    manifests.numbers(
+        "\"true\"",
+        "  replies: [{event: echo, ack: \"{args}\", allow: \"true\"}]",
+    );
+    let gateway = Gateway::start_logging(&manifests.path(), None, Some("error")).await;
+    let node_process = Node::start();
+    let reader = node_process.connect(&gateway.url("/news"), json!({})).await;
+    reader.join("join", json!({"room": "a"})).await;
+    let (producer, topic) = (Producer::to(gateway.broker()), manifests.topic.clone());
+    let records = tokio::spawn(async move {
+        for n in 0_u64.. {
+            producer.json(&topic, 0, &json!({"room": "a", "n": n})).await;
+        }
+    });
+    let job = json!({"library": "4.8", "url": gateway.url("/news"), "clients": SENDERS, "events": EVENTS});
+    let output = within("all are answered", node(&["burst.js", &job.to_string()]).output())
+        .await
+        .unwrap();
+    records.abort();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected: Vec<_> = (0..EVENTS).collect();
+    for answers in told["clients"].as_array().unwrap() {
+        assert_eq!(*answers, json!(expected));
+    }
+    let seen = reader.seen();
+    println!(
+        "{SENDERS} clients with {EVENTS} events each, beside {} deliveries",
+        seen.events.len()
+    );
+    assert!(seen.disconnects.is_empty() && !seen.events.is_empty());
 }

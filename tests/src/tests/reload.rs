@@ -49,7 +49,7 @@ impl Press {
 }
 
 #[tokio::test]
-async fn a_changed_route_is_in_force_for_clients_that_stay_connected() {
+async fn invariant_5_a_changed_route_is_in_force_for_clients_that_stay_connected() {
     let mut press = Press::open().await;
     let client = press.reader("news").await;
     press.publish(1).await;

@@ -21,6 +21,10 @@ impl Press {
     async fn open(more: &str, without: Option<Rule>) -> Self {
         let manifests = Manifests::gateway();
         manifests.numbers("\"true\"", more);
+        Self::run(manifests, without).await
+    }
+
+    async fn run(manifests: Manifests, without: Option<Rule>) -> Self {
         let gateway = Gateway::start_without(&manifests.path(), without).await;
         Self {
             producer: Producer::to(gateway.broker()),
@@ -76,8 +80,61 @@ async fn rule_02_a_reply_that_ends_in_a_string_does_not_become_the_offset() {
     );
 }
 
+/// Two clients with the session of one that is gone, which both have claimed it before either is let in. Gives what they get of
+/// one record, together.
+async fn two_come_back_at_once(without: Option<Rule>) -> Vec<u64> {
+    let manifests = Manifests::gateway();
+    manifests.numbers("\"true\"", "");
+    // Two others have the only places, so that these two wait for one with the session claimed.
+    manifests.limit("{connections: 2}");
+    let press = Press::run(manifests, without).await;
+    let once = json!({"reconnection": false});
+    let first = press.client(once.clone()).await;
+    let joined = first.join("join", json!({"room": "a"})).await;
+    let mut options = once;
+    options["auth"] = json!({"pid": first.connected().pid, "offset": joined["position"]});
+    options["transports"] = json!(["websocket"]);
+    options["forceNew"] = json!(true);
+    first.break_off().await;
+    let connections = "aldis_connections{channel=\"press/news\"}";
+    press.gateway.wait_for_metric(connections, 0.0).await;
+    let others = [press.client(json!({})).await, press.client(json!({})).await];
+    let both = <[Client; 2]>::from(tokio::join!(press.begin(&options), press.begin(&options)));
+    let waiting = "aldis_connects_waiting{for=\"permit\"}";
+    press.gateway.wait_for_metric(waiting, 2.0).await;
+    for other in others {
+        other.disconnect().await;
+    }
+    for client in &both {
+        client
+            .wait("in, or closed", |seen| {
+                !seen.ready.is_empty() || !seen.disconnects.is_empty()
+            })
+            .await;
+    }
+    press.publish("a", 1).await;
+    let sends = "aldis_sends_total{channel=\"press/news\"}";
+    crate::deadline::until_equal("whom it is sent to has it", true, async || {
+        let sent = press.gateway.metrics().await.value(sends);
+        let got: usize = both.iter().map(|client| numbers(client).len()).sum();
+        got > 0 && got as f64 == sent
+    })
+    .await;
+    both.iter().flat_map(numbers).collect()
+}
+
 #[tokio::test]
 async fn rule_08_of_two_clients_that_come_back_at_once_one_stays_and_gets_each_delivery_once() {
+    assert_eq!(two_come_back_at_once(None).await, [1]);
+    assert_eq!(
+        two_come_back_at_once(Some(Rule::Generation)).await,
+        [1, 1],
+        "both are in"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_two_take_from_a_live_client_has_one_who_gets_each_delivery_once() {
     let press = Press::open("", None).await;
     let once = json!({"reconnection": false});
     let first = press.client(once.clone()).await;
