@@ -51,9 +51,11 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
 
 .PHONY: structure
-structure: ## check sizes, purity, dead files and dependencies between crates (takes a second)
+structure: ## check sizes, purity, dead files, dependencies between crates and docs/parity.md (takes a second)
 	@python3 scripts/check-structure.py --self-test
 	@python3 scripts/check-structure.py
+	@python3 scripts/check-parity.py --self-test
+	@python3 scripts/check-parity.py
 
 .PHONY: bench
 bench: ## measure the gateway, optimised (BENCH_ARGS=... is passed on)
@@ -71,7 +73,7 @@ fmt: ## format all Rust code
 	@cargo fmt --all
 
 .PHONY: crds
-crds: ## write the CRDs of charts/aldis-crds anew from the Rust types
+crds: ## write the CRDs of charts/aldis-crds and docs/reference.md anew from the Rust types
 	@mkdir -p charts/aldis-crds/templates
 	@for plural in $(CRDS); do \
 	  file=charts/aldis-crds/templates/$$plural.yaml; \
@@ -79,6 +81,8 @@ crds: ## write the CRDs of charts/aldis-crds anew from the Rust types
 	  mv $$file.new $$file; \
 	  echo "wrote $$file"; \
 	done
+	@cargo run --quiet --bin crdgen reference >docs/reference.md.new && mv docs/reference.md.new docs/reference.md
+	@echo "wrote docs/reference.md"
 
 .PHONY: clean-cache
 clean-cache: ## remove all that was downloaded and built

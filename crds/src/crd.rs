@@ -7,6 +7,8 @@ use kube::CustomResourceExt;
 
 use crate::{ConfigObject, NotificationChannel, NotificationGateway};
 
+pub mod reference;
+
 mod yaml;
 
 /// Written into the checked-in YAML: uninstalling the chart must not delete everybody's gateways and channels.

@@ -64,6 +64,17 @@ fn the_checked_in_crds_are_the_generated_ones() {
 }
 
 #[test]
+fn the_checked_in_reference_is_the_generated_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        checked_in == crate::crd::reference::markdown(),
+        "{} is not what crds/src says; run make crds",
+        path.display()
+    );
+}
+
+#[test]
 fn every_list_string_and_map_is_bounded() {
     let bounds = complaints(|node| {
         let has = |keyword: &str| !node[keyword].is_null();

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 
-use aldis_cli::declared::{Declared, Elsewhere};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -11,67 +10,14 @@ use crate::deadline::within;
 use crate::gateway::{Gateway, aldis, shell};
 use crate::kafka::repository;
 use crate::manifests::Manifests;
-use crate::markdown::{Block, blocks};
+use crate::markdown::blocks;
 use crate::node::{Node, node, program};
 use crate::records::Producer;
 
-#[test]
-fn every_manifest_in_readme_and_docs_is_valid() {
-    let manifests: Vec<_> = blocks()
-        .into_iter()
-        .filter(|block| block.language == "yaml" && block.text.contains("apiVersion: aldis.dev/"))
-        .collect();
-    assert!(
-        manifests.iter().any(|block| block.page == "README.md"),
-        "README.md shows no manifest"
-    );
-    for block in manifests {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("block.yaml"), &block.text).unwrap();
-        // A block may show a channel alone: gateway and Secret are then somewhere else.
-        let declared = Declared::read(
-            dir.path(),
-            Elsewhere {
-                gateways: true,
-                secrets: true,
-            },
-        )
-        .unwrap();
-        let findings: Vec<_> = declared.findings.iter().map(ToString::to_string).collect();
-        assert!(findings.is_empty(), "{block}:\n{}", findings.join("\n"));
-        assert!(!declared.is_empty(), "{block} holds nothing");
-    }
-}
+use self::pages::{Executed, executed};
 
-/// A page explains a channel part by part: together they are one that is valid.
-#[test]
-fn the_parts_of_a_channel_that_the_docs_explain_make_a_valid_one() {
-    let is_part = |block: &Block| {
-        block.language == "yaml" && !block.text.contains("apiVersion:") && block.page == "docs/channels.md"
-    };
-    let parts: Vec<_> = blocks().into_iter().filter(is_part).collect();
-    assert!(!parts.is_empty(), "docs/channels.md explains no part");
-    let spec: String = parts
-        .iter()
-        .flat_map(|part| part.text.lines())
-        .map(|line| format!("  {line}\n"))
-        .collect();
-    let dir = tempfile::tempdir().unwrap();
-    let head =
-        "apiVersion: aldis.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {name: parts, namespace: docs}\nspec:\n";
-    let manifest = format!("{head}  parentRefs: [{{name: shared}}]\n{spec}");
-    std::fs::write(dir.path().join("parts.yaml"), &manifest).unwrap();
-    let declared = Declared::read(
-        dir.path(),
-        Elsewhere {
-            gateways: true,
-            secrets: true,
-        },
-    )
-    .unwrap();
-    let findings: Vec<_> = declared.findings.iter().map(ToString::to_string).collect();
-    assert!(findings.is_empty(), "{}\nin\n{manifest}", findings.join("\n"));
-}
+mod commands;
+mod pages;
 
 #[tokio::test]
 async fn every_example_is_valid() {
@@ -143,14 +89,14 @@ async fn what_aldis_dev_says_to_watch_and_publish_works_when_it_is_pasted() {
     }
 }
 
-/// README's own client, against README's own example: it prints what `publish` of the banner sends.
+/// The pages' own clients, against README's own example: they print what `publish` of the banner sends.
 #[tokio::test]
-async fn the_client_in_the_readme_receives_the_example_record() {
+async fn the_clients_in_the_pages_receive_the_example_record() {
     let snippets: Vec<_> = blocks()
         .into_iter()
-        .filter(|block| block.page == "README.md" && block.language == "js")
+        .filter(|block| executed(block) == Some(Executed::Client))
         .collect();
-    assert!(!snippets.is_empty(), "README.md shows no client in a ```js block");
+    assert!(snippets.iter().any(|block| block.page == "README.md"));
     let gateway = Gateway::start(&repository().join("examples/bistro"), None).await;
     for snippet in snippets {
         let program = program(&snippet.text, &gateway);
