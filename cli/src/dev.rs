@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aldis_crds::configuration::Revision;
 use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig};
 use aldis_gateway::app::{Drain, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
@@ -153,8 +154,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         .unwrap_or_default();
     plan.prepare(&args, &kafka, broker.as_mut())?;
     let gateway = Gateway::start(Settings {
-        config: plan.config.clone(),
-        keys: plan.keys.clone(),
+        revision: Revision::new(plan.config.clone(), plan.keys.clone()),
         ports: Ports {
             bind: args.bind,
             instead: HashMap::new(),
@@ -310,7 +310,8 @@ async fn reload(
     });
     match reloaded {
         Ok(plan) => {
-            gateway.reload(&plan.config, &plan.keys).await;
+            let revision = Revision::new(plan.config.clone(), plan.keys.clone());
+            gateway.reload(&revision).await;
             channels.send_replace(about::all(&plan, gateway));
             println!("# reloaded; channels in force: {}", plan.config.channels.len());
             let in_force = gateway.status().in_force();

@@ -53,6 +53,9 @@ pub struct ConfigSpec {
 pub struct ConfigIndex {
     /// The hash of all the rest: a pod that serves it says so.
     pub hash: String,
+    /// The [fingerprint](crate::configuration::fingerprint) of the keys that belong to it. Empty: of any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub keys: String,
     /// How to reach Kafka.
     pub kafka: KafkaConfig,
     /// What replicas share.
@@ -67,41 +70,31 @@ pub struct ConfigIndex {
     pub channels: Vec<String>,
 }
 
-/// Why an index cannot be put together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incomplete {
-    /// Written by an operator that is newer than this gateway.
-    Version(u32),
-    /// A channel is not there yet.
-    Missing(String),
+impl ConfigIndex {
+    /// The configuration that it is with its channels, in their order.
+    pub fn with(self, channels: Vec<ChannelConfig>) -> GatewayConfig {
+        GatewayConfig {
+            version: CONTRACT_VERSION,
+            kafka: self.kafka,
+            redis: self.redis,
+            listeners: self.listeners,
+            channels,
+            tenants: self.tenants,
+        }
+    }
 }
 
-impl ConfigIndex {
-    /// Puts a configuration together. `part` finds a channel by its hash.
-    ///
-    /// # Errors
-    /// Where it is not whole: what was in force before stays so.
-    pub fn assemble(
-        &self,
-        version: u32,
-        part: impl Fn(&str) -> Option<ChannelConfig>,
-    ) -> Result<GatewayConfig, Incomplete> {
-        if version != CONTRACT_VERSION {
-            return Err(Incomplete::Version(version));
-        }
-        let channels = self.channels.iter();
-        let channels: Result<_, _> = channels
-            .map(|hash| part(hash).ok_or_else(|| Incomplete::Missing(hash.clone())))
-            .collect();
-        Ok(GatewayConfig {
-            version,
-            kafka: self.kafka.clone(),
-            redis: self.redis.clone(),
-            listeners: self.listeners.clone(),
-            channels: channels?,
-            tenants: self.tenants.clone(),
-        })
-    }
+/// The label of objects with the gateway that they belong to: parts of its configuration, and Leases of its pods.
+pub const GATEWAY_LABEL: &str = "aldis.dev/gateway";
+/// The annotation of a pod's Lease with the hash of what it serves; empty: nothing.
+pub const SERVES_ANNOTATION: &str = "aldis.dev/serves";
+/// The annotation of a pod's Lease with what of that it can not serve: a JSON object from the hash of a channel, or of all, to
+/// what is wrong.
+pub const CANNOT_SERVE_ANNOTATION: &str = "aldis.dev/cannot-serve";
+
+/// Name of the Secret with the keys of a gateway.
+pub fn keys_name(gateway: &str) -> String {
+    format!("aldis-{gateway}-keys")
 }
 
 /// Name of the index of a gateway.

@@ -22,6 +22,7 @@ pub mod names;
 pub mod status;
 
 pub mod config_object;
+pub mod configuration;
 pub mod contract;
 
 pub mod crd;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use aldis_core::channel::Channel;
 use aldis_core::table::Table;
+use aldis_crds::configuration::Revision;
 use aldis_crds::contract::files::key_files;
-use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys, RedisConfig};
+use aldis_crds::contract::{GatewayConfig, KafkaConfig, RedisConfig};
 use aldis_crds::limits::ResolvedLimits;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -36,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
 use crate::sockets::{self, Shared as SharedOver};
-use crate::status::{self, InForce, Phase, Rejected, Status};
+use crate::status::{InForce, Phase, Rejected, Status};
 
 mod counts;
 
@@ -63,9 +64,7 @@ const SESSIONS_AT_ONCE: usize = 256;
 /// What a gateway needs to run.
 pub struct Settings {
     /// Everything in force.
-    pub config: GatewayConfig,
-    /// Its keys.
-    pub keys: Keys,
+    pub revision: Revision,
     /// Where listeners listen.
     pub ports: Ports,
     /// Where health, metrics and the configuration in force are.
@@ -107,7 +106,7 @@ pub struct Gateway {
     listeners: Arc<Listeners<Chosen>>,
     status: Arc<Status>,
     /// What was last asked for. Whoever holds this changes what is in force.
-    wanted: Arc<Mutex<(GatewayConfig, Keys)>>,
+    wanted: Arc<Mutex<Revision>>,
     topics: watch::Sender<BTreeSet<String>>,
     consumer: ConsumerHandle,
     admin: SocketAddr,
@@ -123,13 +122,13 @@ impl Gateway {
     /// Where the admin port can not be had, or settings are refused.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let Settings {
-            config,
-            keys,
+            revision,
             ports,
             admin,
             admin_token,
             start_at,
         } = settings;
+        let config = &revision.config;
         // One for the whole process, so that no library has to guess; whoever was first is as good.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let metrics = Arc::new(Metrics::new());
@@ -188,14 +187,14 @@ impl Gateway {
             listeners: Arc::new(Listeners::new(ports, http)),
             shared,
             status,
-            wanted: Arc::new(Mutex::new((config.clone(), keys.clone()))),
+            wanted: Arc::new(Mutex::new(revision.clone())),
             topics,
             consumer,
             admin,
             stop_consuming,
             stop_admin,
         };
-        gateway.reload(&config, &keys).await;
+        gateway.reload(&revision).await;
         gateway.status.enter(Phase::Serving);
         tokio::spawn(gateway.upkeep());
         tokio::spawn(gateway.follow_link());
@@ -204,7 +203,13 @@ impl Gateway {
 
     /// Swaps the configuration whole. Clients of channels and listeners that are still there stay connected. A channel or a
     /// listener that can not be served as it is now stays as it was. What became of it is in [`Gateway::status`].
-    pub async fn reload(&self, config: &GatewayConfig, keys: &Keys) {
+    pub async fn reload(&self, revision: &Revision) {
+        let Revision {
+            config,
+            keys,
+            hash,
+            parts,
+        } = revision;
         let mut wanted = self.wanted.lock().await;
         let (mut table, bad_channels) = Table::compile(config, keys);
         let (channels, bad) = (table.channels().len(), bad_channels.len());
@@ -241,7 +246,8 @@ impl Gateway {
         let in_force = InForce {
             config: Some(config.clone()),
             keys: key_files(keys).into_iter().map(|(name, _)| name).collect(),
-            hash: status::hash(config),
+            hash: hash.clone(),
+            parts: parts.clone(),
             since: self.shared.clock.now().0,
             bad_channels,
             bad_listeners,
@@ -251,7 +257,7 @@ impl Gateway {
         self.status.put_in_force(in_force);
         // Last: who sees it counted sees all of it in force.
         self.shared.metrics.configured(channels, bad);
-        *wanted = (config.clone(), keys.clone());
+        wanted.clone_from(revision);
     }
 
     /// What has changed that is not in force before a restart.
@@ -276,8 +282,13 @@ impl Gateway {
     }
 
     /// What is in force, and what is wrong.
-    pub fn status(&self) -> &Status {
+    pub fn status(&self) -> &Arc<Status> {
         &self.status
+    }
+
+    /// What is counted.
+    pub fn counts(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
     }
 
     /// What has to be done now and then: until the consumer stops.
@@ -299,7 +310,7 @@ impl Gateway {
                     _ = retry.tick() => {
                         let wanted = wanted.lock().await;
                         if !status.in_force().bad_listeners.is_empty() {
-                            let bad = listeners.follow(&wanted.0.listeners, &wanted.1).await;
+                            let bad = listeners.follow(&wanted.config.listeners, &wanted.keys).await;
                             status.set_bad_listeners(bad);
                         }
                     }

@@ -6,7 +6,8 @@
 //! consume → decode → route → adapter → hub → client          pipeline.rs
 //!           └ aldis-core ┘
 //! listener → sockets → hub                                   a client connects, joins and leaves
-//! directory → app → listeners                                a configuration comes in force, while clients stay
+//! source → app → listeners                                   a configuration comes in force, while clients stay
+//! └ directory, or cluster → acknowledge                      from files, or from Kubernetes, to whose operator it is told
 //! app                                                        puts it all together; admin, status, metrics, clock serve it
 //! ```
 
@@ -39,8 +40,13 @@ pub mod connection;
 pub mod wire;
 
 pub mod app;
-pub mod directory;
 pub mod status;
+
+pub mod cluster;
+pub mod directory;
+pub mod source;
+
+pub mod acknowledge;
 
 pub mod admin;
 pub mod clock;

@@ -1,38 +1,58 @@
-//! The binary `aldis-gateway`: one gateway, from a directory of configuration.
+//! The binary `aldis-gateway`: one gateway, from a directory of configuration, or from the cluster that it is in.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aldis_gateway::acknowledge::{Acknowledger, Pod};
 use aldis_gateway::app::{Drain, Gateway, Settings};
+use aldis_gateway::cluster::{Cluster, GatewayName};
 use aldis_gateway::consume::StartAt;
-use aldis_gateway::directory::{self, Directory, Fingerprint};
+use aldis_gateway::directory::Directory;
 use aldis_gateway::listener::close::Pace;
 use aldis_gateway::listeners::Ports;
 use aldis_gateway::logs::{self, Format};
-use aldis_gateway::status::hash;
+use aldis_gateway::source::{Follower, Source};
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often the directory is looked at. A change counts when two looks have seen it: it is in force within 2 s.
-const LOOK: Duration = Duration::from_secs(1);
 /// How much longer than it should a stop may take before the process ends anyway.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// One Aldis gateway: Kafka records in, Socket.IO events out
 ///
-/// Runs what `aldis translate --out DIR` has written, and follows the directory: a changed configuration, certificate or key
-/// is in force within seconds, while clients stay connected. One that can not be used is logged, counted and shown by /health,
-/// and the last good one stays in force. SIGTERM drains; a second one ends at once.
+/// Runs what `aldis translate --out DIR` has written, or what the operator has written for a gateway of the cluster, and follows
+/// it: a changed configuration, certificate or key is in force within seconds, while clients stay connected. One that can not be
+/// used is logged, counted and shown by /health, and the last good one stays in force. SIGTERM drains; a second one ends at once.
 #[derive(Debug, Parser)]
 #[command(name = "aldis-gateway", version, after_help = EXAMPLES)]
 struct Args {
     /// Directory with config.json (or config.yaml), and with the keys in keys/
-    #[arg(long, value_name = "DIR", env = "ALDIS_CONFIG")]
-    config: PathBuf,
+    #[arg(long, value_name = "DIR", env = "ALDIS_CONFIG", required_unless_present = "gateway")]
+    config: Option<PathBuf>,
+
+    /// The NotificationGateway whose configuration is followed through the API server, in place of a directory
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        env = "ALDIS_GATEWAY",
+        conflicts_with = "config",
+        requires = "pod",
+        requires = "pod_uid"
+    )]
+    gateway: Option<GatewayName>,
+
+    /// Name of this pod, with --gateway: that of the Lease by which it says what it serves
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pod: Option<String>,
+
+    /// Uid of this pod, with --gateway: its Lease goes with it
+    #[arg(long, value_name = "UID", env = "POD_UID")]
+    pod_uid: Option<String>,
 
     /// Directory with the key files, where that is another: a mounted Secret [default: keys in the directory of --config]
     #[arg(long, value_name = "DIR", env = "ALDIS_KEYS")]
@@ -75,6 +95,7 @@ struct Args {
 const EXAMPLES: &str = "Examples:
   aldis translate manifests/ --out gateway/
   aldis-gateway --config gateway/
+  aldis-gateway --gateway realtime/shared        # in a pod, or with KUBECONFIG; POD_NAME and POD_UID say which
   aldis-gateway --config gateway/ --bind 127.0.0.1 --port web=3100 --admin 127.0.0.1:9902
 
 With the defaults a stop takes 25 s at most (grace 5, Kafka 5, closing 10, last bytes 5), within the 30 s of a pod.";
@@ -101,12 +122,15 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut follower = Follower::new(Directory::new(args.config, args.keys));
-    let (config, keys) = follower.first()?;
-    tracing::info!(hash = hash(&config), "configuration read");
+    let (mut source, acknowledger) = source(&args).await?;
+    let revision = tokio::select! {
+        revision = source.first() => revision?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tracing::info!(hash = revision.hash, "configuration read");
     let gateway = Gateway::start(Settings {
-        config,
-        keys,
+        revision,
         ports: Ports {
             bind: args.bind,
             pages: Vec::new(),
@@ -119,13 +143,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
     .await?;
     tracing::info!(admin = %gateway.admin(), "the gateway runs");
 
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    if let Source::Cluster(cluster) = &source {
+        cluster.count_in(gateway.counts());
+    }
+    // Until the process ends: while it drains it says that it serves nothing.
+    let acknowledging =
+        acknowledger.map(|acknowledger| tokio::spawn(acknowledger.run(Arc::clone(gateway.status()), gateway.counts())));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = look.tick() => follower.follow(&gateway).await,
+            found = source.next() => match found {
+                Ok(revision) => gateway.reload(&revision).await,
+                Err(error) => gateway.reject(error.to_string()),
+            }
         }
     }
     let drain = Drain {
@@ -141,56 +172,34 @@ async fn run(args: Args) -> anyhow::Result<()> {
         "the gateway drains"
     );
     let at_most = drain.longest() + STOP_MARGIN;
-    tokio::select! {
+    let ended = tokio::select! {
         stopped = tokio::time::timeout(at_most, gateway.stop(drain)) => stopped.context("the gateway did not stop in time"),
-        _ = terminate.recv() => anyhow::bail!("ended at once by a second signal"),
-        _ = interrupt.recv() => anyhow::bail!("ended at once by a second signal"),
+        _ = terminate.recv() => Err(anyhow::anyhow!("ended at once by a second signal")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("ended at once by a second signal")),
+    };
+    if let Some(acknowledging) = acknowledging {
+        acknowledging.abort();
     }
+    ended
 }
 
-/// Puts what a directory holds in force, as it changes.
-struct Follower {
-    directory: Directory,
-    /// What the last look saw.
-    seen: Fingerprint,
-    /// What was last put in force, or rejected.
-    settled: Fingerprint,
-}
-
-impl Follower {
-    fn new(directory: Directory) -> Self {
-        Self {
-            directory,
-            seen: Fingerprint::default(),
-            settled: Fingerprint::default(),
-        }
-    }
-
-    fn first(&mut self) -> anyhow::Result<(aldis_crds::contract::GatewayConfig, aldis_crds::contract::Keys)> {
-        let files = self.directory.read()?;
-        self.settled = files.fingerprint();
-        self.seen = self.settled;
-        Ok(files.parse()?)
-    }
-
-    /// Looks once. A change counts when it has settled: what was seen while it was written is never put in force.
-    async fn follow(&mut self, gateway: &Gateway) {
-        let directory = self.directory.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || directory.read()).await else {
-            return;
-        };
-        let now = match &read {
-            Ok(files) => files.fingerprint(),
-            Err(error) => directory::fingerprint_of(error),
-        };
-        let before = std::mem::replace(&mut self.seen, now);
-        if before != now || self.settled == now {
-            return;
-        }
-        self.settled = now;
-        match read.and_then(directory::Files::parse) {
-            Ok((config, keys)) => gateway.reload(&config, &keys).await,
-            Err(error) => gateway.reject(error.to_string()),
-        }
-    }
+/// Where the configuration comes from, and who is told what is in force.
+async fn source(args: &Args) -> anyhow::Result<(Source, Option<Acknowledger>)> {
+    let (Some(gateway), Some(name), Some(uid)) = (&args.gateway, &args.pod, &args.pod_uid) else {
+        let config = args.config.clone().unwrap_or_default();
+        let directory = Directory::new(config, args.keys.clone());
+        return Ok((Source::Directory(Follower::new(directory)), None));
+    };
+    // A process of two TLS libraries has to choose one.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let client = kube::Client::try_default()
+        .await
+        .context("the API server can not be reached: is this a pod, or does KUBECONFIG name a file?")?;
+    let cluster = Cluster::follow(&client, gateway.clone());
+    let pod = Pod {
+        name: name.clone(),
+        uid: uid.clone(),
+    };
+    let acknowledger = Acknowledger::new(client, gateway.clone(), pod);
+    Ok((Source::Cluster(Box::new(cluster)), Some(acknowledger)))
 }

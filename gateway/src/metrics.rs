@@ -128,6 +128,9 @@ metrics! {
     bad_channels: IntGauge("aldis_config_bad_channels", "Channels that can not be served as they are configured.");
     reloads: IntCounter("aldis_config_reloads_total", "Times that the configuration was swapped.");
     rejections: IntCounter("aldis_config_rejected_total", "Configurations that could not be used: the last good one stayed.");
+    watch_failures: IntCounter("aldis_config_watch_failures_total", "Times that the API server could not be followed: what was in force stayed.");
+    acknowledged: IntGauge("aldis_config_acknowledged", "1 while the operator has been told what is in force.");
+    acknowledge_failures: IntCounter("aldis_config_acknowledge_failures_total", "Times that the operator could not be told what is in force.");
     config_rejected: IntGauge("aldis_config_rejected", "1 while the newest configuration is not the one in force.");
 }
 
@@ -286,6 +289,17 @@ impl Metrics {
         self.bad_channels.set(bad as i64);
         self.reloads.inc();
         self.config_rejected.set(0);
+    }
+
+    pub(crate) fn watch_failed(&self) {
+        self.watch_failures.inc();
+    }
+
+    pub(crate) fn acknowledged(&self, is: bool) {
+        self.acknowledged.set(i64::from(is));
+        if !is {
+            self.acknowledge_failures.inc();
+        }
     }
 
     pub(crate) fn rejected(&self) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use aldis_core::table::BadChannel;
 use aldis_crds::contract::GatewayConfig;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use aws_lc_rs::digest::{SHA256, digest};
+use tokio::sync::Notify;
 
 use crate::adapter::redis::Link;
 use crate::listener::policy::BadListener;
@@ -29,8 +29,10 @@ pub struct InForce {
     pub config: Option<GatewayConfig>,
     /// Names of its keys.
     pub keys: Vec<String>,
-    /// [`hash`] of it.
+    /// The hash of all of it, keys too: the operator knows it by that.
     pub hash: String,
+    /// The hash of each channel, in their order.
+    pub parts: Vec<String>,
     /// When it came in force, in ms since 1970.
     pub since: i64,
     /// Channels that can not be served as they are configured.
@@ -57,6 +59,7 @@ pub struct Status {
     in_force: ArcSwap<InForce>,
     rejected: ArcSwapOption<Rejected>,
     link: ArcSwap<Link>,
+    changed: Notify,
 }
 
 impl Default for Status {
@@ -67,6 +70,7 @@ impl Default for Status {
             rejected: ArcSwapOption::empty(),
             // So it is without a Redis.
             link: ArcSwap::from_pointee(Link::Live),
+            changed: Notify::new(),
         }
     }
 }
@@ -79,6 +83,12 @@ impl Status {
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Waits until the phase or what is in force has changed since it was waited for last. For one who waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// What is in force.
@@ -89,6 +99,7 @@ impl Status {
     pub(crate) fn put_in_force(&self, in_force: InForce) {
         self.in_force.store(Arc::new(in_force));
         self.rejected.store(None);
+        self.changed.notify_one();
     }
 
     pub(crate) fn set_bad_listeners(&self, bad_listeners: Vec<(String, BadListener)>) {
@@ -97,11 +108,13 @@ impl Status {
             config: before.config.clone(),
             keys: before.keys.clone(),
             hash: before.hash.clone(),
+            parts: before.parts.clone(),
             since: before.since,
             bad_channels: before.bad_channels.clone(),
             bad_listeners,
             needs_restart: before.needs_restart.clone(),
         }));
+        self.changed.notify_one();
     }
 
     /// The newest configuration, where it is not in force.
@@ -153,15 +166,6 @@ impl Status {
             .map(|(what, _)| what)
             .collect()
     }
-}
-
-/// The first 16 hex digits of the SHA-256 of a configuration as JSON: the same wherever it is in force. Keys are not in it.
-pub fn hash(config: &GatewayConfig) -> String {
-    let json = serde_json::to_vec(config).unwrap_or_default();
-    digest(&SHA256, &json).as_ref()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! NotificationGateway, NotificationChannel, Secret, Namespace
 //!     → validate        what can be served, and everything wrong
 //!     → translate       the gateway's configuration, cannot fail
-//!     → configuration   the same in parts, by hash
 //!     → objects         Deployment, Service, … and the objects that carry the configuration
 //!     → status          conditions of gateways and channels
 //! ```
@@ -14,8 +13,6 @@
 pub mod validate;
 
 pub mod translate;
-
-pub mod configuration;
 
 pub mod objects;
 

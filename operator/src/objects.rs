@@ -10,12 +10,12 @@
 //! Every name is `aldis-<gateway>`, or `<gateway>.<part>` for the configuration: one template a kind, so that no two gateways
 //! share one.
 
-use aldis_crds::config_object::{index_name, part_name};
+use aldis_crds::config_object::{GATEWAY_LABEL, index_name, keys_name, part_name};
+use aldis_crds::configuration::Configuration;
 use aldis_crds::contract::files::key_files;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use crate::configuration::Configuration;
 use crate::validate::{ObjectName, Validated};
 
 mod access;
@@ -44,18 +44,11 @@ pub struct Owner<'a> {
 
 /// The label of the installation that made an object.
 pub const INSTALLATION_LABEL: &str = "aldis.dev/installation";
-/// The label of the gateway that an object belongs to.
-pub const GATEWAY_LABEL: &str = "aldis.dev/gateway";
 
 impl Owner<'_> {
     /// Name of most objects of a gateway.
     pub fn object_name(&self) -> String {
         format!("aldis-{}", self.name.name)
-    }
-
-    /// Name of the Secret with its keys.
-    pub fn keys_name(&self) -> String {
-        format!("aldis-{}-keys", self.name.name)
     }
 
     fn labels(&self) -> Value {
@@ -113,7 +106,7 @@ fn keys(owner: &Owner<'_>, validated: &Validated) -> Value {
     owner.object(
         "v1",
         "Secret",
-        &owner.keys_name(),
+        &keys_name(&owner.name.name),
         json!({ "type": "Opaque", "data": data }),
     )
 }

@@ -3,7 +3,7 @@
 //! Every condition says for which generation it speaks. A status that says what is there already is `None`: nothing is
 //! written. So is one for a generation older than what is there: a status never goes backwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -23,16 +23,35 @@ pub struct Observed {
     pub desired: u32,
     /// Pods that take clients.
     pub ready: u32,
-    /// For each pod that says what it serves: the hashes of the index and of each part.
-    pub serving: Vec<Arc<BTreeSet<String>>>,
+    /// Each pod that says what it serves.
+    pub serving: Vec<Serving>,
     /// Why the objects of this gateway could not be written, by the reason and the API server's message.
     pub failed: Option<(&'static str, String)>,
+}
+
+/// What a pod says.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    /// The hashes of the index that it has, and of each of its parts.
+    pub has: Arc<BTreeSet<String>>,
+    /// By hash: what of that it can not serve, and why.
+    pub cannot: BTreeMap<String, String>,
+}
+
+impl Serving {
+    fn serves(&self, hash: &str) -> bool {
+        self.has.contains(hash) && !self.cannot.contains_key(hash)
+    }
+
+    fn problem(&self, hash: &str) -> Option<&String> {
+        self.cannot.get(hash).filter(|_| self.has.contains(hash))
+    }
 }
 
 impl Observed {
     /// How many of the pods serve this.
     fn serves(&self, hash: &str) -> u32 {
-        let pods = self.serving.iter().filter(|hashes| hashes.contains(hash)).count();
+        let pods = self.serving.iter().filter(|pod| pod.serves(hash)).count();
         u32::try_from(pods).unwrap_or(u32::MAX).min(self.ready)
     }
 
@@ -47,6 +66,9 @@ impl Observed {
                 self.desired
             );
             Verdict::no("NoReplicas", message)
+        } else if let Some(problem) = self.serving.iter().find_map(|pod| pod.problem(hash)) {
+            let problem: String = problem.chars().take(MAX_CHARS).collect();
+            Verdict::no("Rejected", format!("a pod of the gateway can not serve it: {problem}"))
         } else if serving < self.ready {
             let message = format!("{serving} of {} pods serve this generation", self.ready);
             Verdict::no("Pending", message)
@@ -55,6 +77,9 @@ impl Observed {
         }
     }
 }
+
+/// Of a message. An API server takes 32768 bytes.
+const MAX_CHARS: usize = 4096;
 
 /// A condition without its type and times.
 struct Verdict {
@@ -84,8 +109,6 @@ impl Verdict {
     fn of<'p>(problems: impl Iterator<Item = &'p Problem>, positive: &'static str) -> Self {
         /// More would not be read; the rest comes up when these are mended.
         const MAX_PROBLEMS: usize = 8;
-        /// An API server takes 32768.
-        const MAX_CHARS: usize = 4096;
         let problems: Vec<_> = problems.collect();
         let Some(first) = problems.first() else {
             return Self::yes(positive, "");

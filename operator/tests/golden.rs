@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aldis_crds::configuration::Configuration;
 use aldis_crds::contract::GatewayConfig;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 use aldis_manifest::{Positions, documents, read_str};
-use aldis_operator::configuration::Configuration;
 use aldis_operator::objects::{Installation, Owner, objects};
 use aldis_operator::status::{Observed, channel_status, gateway_status};
 use aldis_operator::validate::{Grants, Object, ObjectName};
@@ -153,7 +153,7 @@ fn statuses(input: &Input, outcome: &Outcome) -> String {
     let configurations: Vec<_> = outcome
         .gateways
         .iter()
-        .map(|v| (v.gateway.name.clone(), Configuration::new(&translate(v))))
+        .map(|v| (v.gateway.name.clone(), Configuration::new(&translate(v), &v.keys)))
         .collect();
     let observed = Observed::default();
     let of = |name: &ObjectName| {
@@ -207,7 +207,11 @@ fn applied(outcome: &Outcome) -> String {
             installation: &installation,
             replicas_are_external: false,
         };
-        for object in objects(&owner, validated, &Configuration::new(&translate(validated))) {
+        for object in objects(
+            &owner,
+            validated,
+            &Configuration::new(&translate(validated), &validated.keys),
+        ) {
             out.push_str("---\n");
             print(&object, 0, &mut out);
         }

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Runs gateways and channels of Aldis in Kubernetes
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "aldis-operator", version)]
 struct Args {
     /// Image of gateways that name none
     #[arg(long, env = "ALDIS_GATEWAY_IMAGE", value_name = "IMAGE")]

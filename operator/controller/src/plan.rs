@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use aldis_crds::REPLICAS_ANNOTATION;
+use aldis_crds::config_object::{CANNOT_SERVE_ANNOTATION, GATEWAY_LABEL, SERVES_ANNOTATION};
+use aldis_crds::configuration::Configuration;
 use aldis_crds::status::{ChannelStatus, GatewayStatus};
-use aldis_operator::configuration::Configuration;
-use aldis_operator::objects::{GATEWAY_LABEL, Installation, Owner, objects};
-use aldis_operator::status::{Observed, channel_status, gateway_status, is_paused};
+use aldis_operator::objects::{Installation, Owner, objects};
+use aldis_operator::status::{Observed, Serving, channel_status, gateway_status, is_paused};
 use aldis_operator::translate;
 use aldis_operator::validate::{ObjectName, Outcome, validate};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -16,9 +17,6 @@ use kube::ResourceExt as _;
 use serde_json::Value;
 
 use crate::world::{World, by_name};
-
-/// The annotation of a pod's Lease with the hash of the index that it serves.
-pub(crate) const SERVES_ANNOTATION: &str = "aldis.dev/serves";
 
 /// Configurations of a gateway that are remembered, to know what a pod that is behind serves. 16: pods are seconds behind.
 const MAX_REMEMBERED: usize = 16;
@@ -81,7 +79,7 @@ impl Plan {
         for validated in &outcome.gateways {
             let name = &validated.gateway.name;
             let Some(gateway) = declared.get(name) else { continue };
-            let configuration = Configuration::new(&translate(validated));
+            let configuration = Configuration::new(&translate(validated), &validated.keys);
             // What is in the cluster, after a restart; then what will be.
             if let Some(index) = world.index_of(name).and_then(|config| config.spec.index.as_ref()) {
                 remembered.add(name, &index.hash, index.channels.iter().cloned());
@@ -101,7 +99,7 @@ impl Plan {
             let settled = seen
                 .serving
                 .iter()
-                .all(|hashes| hashes.contains(&configuration.index.hash));
+                .all(|pod| pod.has.contains(&configuration.index.hash));
             gateways.push(Gateway {
                 objects: objects(&owner, validated, &configuration),
                 name: name.clone(),
@@ -182,12 +180,21 @@ fn observed(
         let is_its = lease.labels().get(GATEWAY_LABEL) == Some(&gateway.name);
         is_its && lease.namespace().as_ref() == Some(&gateway.namespace) && is_fresh(lease, now)
     });
-    let serving = serving.filter_map(|lease| lease.annotations().get(SERVES_ANNOTATION));
+    let serving = serving.filter_map(|lease| {
+        let index = lease.annotations().get(SERVES_ANNOTATION)?;
+        let cannot = lease.annotations().get(CANNOT_SERVE_ANNOTATION);
+        Some(Serving {
+            has: remembered.hashes(gateway, index),
+            cannot: cannot
+                .and_then(|json| serde_json::from_str(json).ok())
+                .unwrap_or_default(),
+        })
+    });
     let count = |number: Option<i32>| u32::try_from(number.unwrap_or_default()).unwrap_or_default();
     Observed {
         desired: count(desired),
         ready: count(status.and_then(|status| status.ready_replicas)),
-        serving: serving.map(|index| remembered.hashes(gateway, index)).collect(),
+        serving: serving.collect(),
         failed,
     }
 }

@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use aldis_crds::config_object::GATEWAY_LABEL;
 use aldis_crds::{ConfigObject, NotificationChannel, NotificationGateway, SECRET_USE_CHANNEL, SECRET_USE_LABEL};
-use aldis_operator::objects::{GATEWAY_LABEL, INSTALLATION_LABEL};
+use aldis_operator::objects::INSTALLATION_LABEL;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;

@@ -1,5 +1,6 @@
 //! What pods of a gateway may do in the cluster: read their configuration and keys, and say which they serve.
 
+use aldis_crds::config_object::keys_name;
 use serde_json::{Value, json};
 
 use super::Owner;
@@ -10,9 +11,9 @@ pub(super) fn objects(owner: &Owner<'_>) -> Vec<Value> {
     let rules = json!([
         // A list cannot be narrowed to a gateway: those that share a namespace see each other's configuration, without keys.
         { "apiGroups": ["aldis.dev"], "resources": ["gatewayconfigs"], "verbs": ["get", "list", "watch"] },
-        { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [owner.keys_name()], "verbs": ["get", "list", "watch"] },
-        // Each pod acknowledges by a Lease of its own name.
-        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"] },
+        { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [keys_name(&owner.name.name)], "verbs": ["get", "list", "watch"] },
+        // Each pod acknowledges by a Lease of its own name, which server-side apply makes.
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "patch"] },
     ]);
     vec![
         owner.object(

@@ -1,6 +1,7 @@
 //! The pods of a gateway and what stands around them.
 
 use aldis_crds::NotificationGatewaySpec;
+use aldis_crds::configuration::hash;
 use aldis_crds::gateway::Autoscaling;
 use serde_json::{Value, json};
 
@@ -10,10 +11,15 @@ use super::Owner;
 const ADMIN_PORT: u16 = 9901;
 /// Pods of a gateway that names no number: one may go, and the other takes over.
 const REPLICAS: u32 = 2;
-/// Seconds from SIGTERM to SIGKILL. 60: clients are sent elsewhere over the first half.
+/// Seconds from the deletion of a pod to SIGKILL. 60: 5 of endpoint lag, 5 to leave the consumer group, 25 of closing, 5 for the
+/// last bytes, and a margin.
 const GRACE_SECONDS: u32 = 60;
 /// Seconds before SIGTERM in which a pod still takes clients: those to whom it is not gone yet.
 const ENDPOINT_LAG_SECONDS: u32 = 5;
+/// Seconds over which clients are closed one by one after SIGTERM.
+const DRAIN_SECONDS: u32 = 25;
+/// The annotation of pods with what they can not take over while they run: where it changes they are replaced.
+const STARTED_WITH_ANNOTATION: &str = "aldis.dev/started-with";
 /// Percent of the CPU that pods request.
 const TARGET_CPU: u32 = 70;
 
@@ -74,28 +80,26 @@ fn pod_template(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
     if let Some(tolerations) = &template.tolerations {
         pod["tolerations"] = tolerations.clone();
     }
-    let mut metadata = json!({ "labels": owner.labels() });
-    if !template.pod_annotations.is_empty() {
-        metadata["annotations"] = json!(template.pod_annotations);
-    }
-    json!({ "metadata": metadata, "spec": pod })
+    let mut annotations = template.pod_annotations.clone();
+    annotations.insert(STARTED_WITH_ANNOTATION.to_owned(), hash(&(&spec.kafka, &spec.redis)));
+    json!({ "metadata": { "labels": owner.labels(), "annotations": annotations }, "spec": pod })
 }
 
 fn container(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
     let template = &spec.template;
-    let ports = spec.listeners.iter().enumerate();
-    // Names of listeners may be longer than those of ports.
-    let ports = ports.map(|(index, listener)| json!({ "name": format!("listener-{index}"), "containerPort": listener.port, "protocol": "TCP" }));
-    let admin = json!({ "name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP" });
     let probe = |path: &str| json!({ "path": path, "port": "admin", "scheme": "HTTP" });
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let default_resources = || json!({ "requests": { "cpu": "100m", "memory": "128Mi" } });
     json!({
         "name": "gateway",
         "image": template.image.as_ref().unwrap_or(&owner.installation.gateway_image),
-        "args": ["--gateway", owner.name.to_string(), "--admin-port", ADMIN_PORT.to_string()],
+        "args": [
+            "--gateway", owner.name.to_string(), "--admin", format!("0.0.0.0:{ADMIN_PORT}"),
+            "--drain-grace", "0", "--drain-spread", DRAIN_SECONDS.to_string(),
+        ],
         "env": [field("POD_NAME", "metadata.name"), field("POD_UID", "metadata.uid")],
-        "ports": ports.chain([admin]).collect::<Vec<_>>(),
+        // Not those of listeners: they come and go while pods run.
+        "ports": [{ "name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP" }],
         "resources": template.resources.clone().unwrap_or_else(default_resources),
         "startupProbe": { "httpGet": probe("/health/ready"), "periodSeconds": 1, "failureThreshold": 120 },
         "readinessProbe": { "httpGet": probe("/health/ready"), "periodSeconds": 5, "failureThreshold": 2 },
@@ -112,8 +116,8 @@ fn container(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
 fn service(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
     let ports = spec.listeners.iter().enumerate();
     let ports = ports.map(|(index, listener)| {
-        let name = format!("listener-{index}");
-        json!({ "name": name, "port": listener.port, "targetPort": name, "protocol": "TCP" })
+        // Names of listeners may be longer than those of ports.
+        json!({ "name": format!("listener-{index}"), "port": listener.port, "targetPort": listener.port, "protocol": "TCP" })
     });
     let body = json!({ "spec": {
         "type": "ClusterIP",

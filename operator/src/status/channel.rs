@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use aldis_crds::NotificationChannel;
+use aldis_crds::configuration::Configuration;
 use aldis_crds::names::ChannelName;
 use aldis_crds::status::{CONTROLLER_NAME, ChannelStatus, ParentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{Concern, Observed, Verdict, concern, is_newer, keep_times};
-use crate::configuration::Configuration;
 use crate::validate::{Object, ObjectName, Objects, Outcome, Problem};
 
 /// The conditions of a channel, in the order in which one leads to the next.

@@ -1,11 +1,11 @@
 //! The status of a gateway.
 
+use aldis_crds::configuration::Configuration;
 use aldis_crds::status::{Address, GatewayStatus, Replicas};
 use aldis_crds::{NotificationGateway, PAUSE_ANNOTATION};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Concern, Observed, Verdict, concern, is_newer, keep_times};
-use crate::configuration::Configuration;
 use crate::validate::{Object, Objects, Outcome, Problem};
 
 /// The status of the gateway at `position` in [`Objects::gateways`]; `None` where it stays as it is.

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
+use aldis_crds::configuration::Configuration;
 use aldis_crds::status::ChannelStatus;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::configuration::Configuration;
 use crate::translate;
 use crate::validate::{Grants, ObjectName, Objects, Others, Outcome, validate};
 
@@ -62,7 +62,7 @@ impl<'a> Place<'a> {
         let configurations = configurations.map(|validated| {
             (
                 validated.gateway.name.clone(),
-                Configuration::new(&translate(validated)),
+                Configuration::new(&translate(validated), &validated.keys),
             )
         });
         let configurations = configurations.collect();
@@ -89,7 +89,11 @@ impl<'a> Place<'a> {
             .cloned()
             .collect();
         let hashes = Arc::new(hashes);
-        let serving = (0..pods).map(|_| Arc::clone(&hashes)).collect();
+        let pod = || Serving {
+            has: Arc::clone(&hashes),
+            cannot: BTreeMap::new(),
+        };
+        let serving = (0..pods).map(|_| pod()).collect();
         Observed {
             desired: pods,
             ready: pods,
@@ -129,12 +133,36 @@ fn a_channel_is_programmed_once_every_ready_pod_serves_it_and_no_more_when_one_f
     assert_eq!(programmed(&Observed::default()), "Programmed=False NoReplicas @2");
     let mut observed = place.serving(2);
     assert_eq!(programmed(&observed), "Programmed=True Programmed @2");
-    observed.serving[1] = Arc::default();
+    observed.serving[1] = Serving::default();
     assert_eq!(programmed(&observed), "Programmed=False Pending @2");
     observed.ready = 1;
     assert_eq!(programmed(&observed), "Programmed=True Programmed @2");
     observed.failed = Some(("ApplyFailed", "quota".to_owned()));
     assert_eq!(programmed(&observed), "Programmed=False ApplyFailed @2");
+}
+
+#[test]
+fn what_a_pod_can_not_serve_is_not_programmed_and_the_others_are() {
+    let gateway = gateway(json!({}));
+    let (orders, tables) = (channel("orders", shared()), channel("tables", shared()));
+    let place = Place::new(vec![&gateway], vec![&orders, &tables]);
+    let mut observed = place.serving(2);
+    let configuration = &place.configurations[&ObjectName::new("realtime", "shared")];
+    let name = |name: &str| serde_json::from_value(json!({ "namespace": "bistro", "name": name })).unwrap();
+    let part = configuration.part_of(&name("orders")).unwrap().to_owned();
+    observed.serving[1].cannot = [(part, "spec.routes[0]: too deep".to_owned())].into();
+    let conditions = place.channel(0, &observed, 1).unwrap().conditions;
+    assert_eq!(said(&conditions)[2], "Programmed=False Rejected @2");
+    assert!(
+        conditions[2].message.contains("spec.routes[0]: too deep"),
+        "{conditions:?}"
+    );
+    let conditions = place.channel(1, &observed, 1).unwrap().conditions;
+    assert_eq!(said(&conditions)[2], "Programmed=True Programmed @2");
+    // What it said of an older configuration counts for that alone.
+    observed.serving[1].has = Arc::default();
+    let conditions = place.channel(0, &observed, 1).unwrap().conditions;
+    assert_eq!(said(&conditions)[2], "Programmed=False Pending @2");
 }
 
 #[test]

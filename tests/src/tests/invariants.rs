@@ -149,13 +149,7 @@ async fn invariant_1_no_delivery_crosses_a_channel_by_any_room_token_path_or_pid
         client.events(expected.len()).await;
     }
     // All was sent, so that what is too much would have come.
-    let sent: f64 = gateway
-        .metrics()
-        .await
-        .all("aldis_sends_total")
-        .into_iter()
-        .map(|(_, sent)| sent)
-        .sum();
+    let sent: f64 = gateway.metrics().await.all("aldis_sends_total").into_values().sum();
     assert_eq!(sent, expected.iter().map(Vec::len).sum::<usize>() as f64);
     for (client, expected) in clients.iter().zip(expected) {
         let seen = client.seen();

@@ -125,7 +125,7 @@ impl ControlPlane {
 
     /// With the rights of a user.
     pub async fn client_as(&self, user: Option<&str>) -> Client {
-        let mut config = self.client_config().await.unwrap();
+        let mut config = self.client_config(TOKEN).await.unwrap();
         config.auth_info.impersonate = user.map(str::to_owned);
         Client::try_from(config).unwrap()
     }
@@ -133,27 +133,33 @@ impl ControlPlane {
     /// A file for kubectl.
     pub fn kubeconfig(&self) -> PathBuf {
         let path = self.data.path().join("kubeconfig");
-        std::fs::write(&path, self.config().to_string()).unwrap();
+        std::fs::write(&path, self.config_with(TOKEN).to_string()).unwrap();
         path
     }
 
-    fn config(&self) -> serde_json::Value {
+    /// A kubeconfig with this token.
+    pub fn config_with(&self, token: &str) -> serde_json::Value {
         let ca = self.data.path().join("certs/apiserver.crt");
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "x",
             "clusters": [{ "name": "c", "cluster": { "server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": ca } }],
-            "users": [{ "name": "u", "user": { "token": TOKEN } }],
+            "users": [{ "name": "u", "user": { "token": token } }],
             "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }]
         })
     }
 
     async fn try_client(&self) -> anyhow::Result<Client> {
-        Ok(Client::try_from(self.client_config().await?)?)
+        Ok(Client::try_from(self.client_config(TOKEN).await?)?)
     }
 
-    async fn client_config(&self) -> anyhow::Result<Config> {
+    /// With the rights of whoever has this token.
+    pub async fn client_with(&self, token: &str) -> Client {
+        Client::try_from(self.client_config(token).await.unwrap()).unwrap()
+    }
+
+    async fn client_config(&self, token: &str) -> anyhow::Result<Config> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let kubeconfig: Kubeconfig = serde_json::from_value(self.config())?;
+        let kubeconfig: Kubeconfig = serde_json::from_value(self.config_with(token))?;
         Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
     }
 }
@@ -170,15 +176,17 @@ fn http_get(path: &str) -> axum::http::Request<Vec<u8>> {
     axum::http::Request::get(path).body(Vec::new()).unwrap()
 }
 
+/// Where `scripts/setup.sh` puts what it installs.
+pub fn cache() -> PathBuf {
+    let cache = std::env::var_os("ALDIS_CACHE").map(PathBuf::from);
+    cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/aldis"))
+}
+
 /// A program of Kubernetes.
 pub fn program(name: &str) -> PathBuf {
     let folder = match std::env::var_os("KUBEBUILDER_ASSETS") {
         Some(assets) => PathBuf::from(assets),
-        None => {
-            let cache = std::env::var_os("ALDIS_CACHE").map(PathBuf::from);
-            let home = || Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/aldis");
-            cache.unwrap_or_else(home).join("kubernetes/bin")
-        }
+        None => cache().join("kubernetes/bin"),
     };
     let program = folder.join(name);
     assert!(

@@ -1,7 +1,7 @@
 //! The operator against a real etcd and kube-apiserver: nothing plays a part of either. What no kubelet does here, because
-//! there is none, the tests do: a pod that becomes ready, and one that acknowledges.
+//! there is none, the tests do: they run gateways, and say that their pods are ready.
 //!
-//! They need what `scripts/setup.sh kubernetes` builds, or the programs in the folder that KUBEBUILDER_ASSETS names.
+//! They need what `scripts/setup.sh kubernetes node` installs, or the programs in the folder that KUBEBUILDER_ASSETS names.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -9,8 +9,11 @@ mod control_plane;
 
 mod cluster;
 
+mod pod;
+
 mod admission;
 mod chart;
+mod gateways;
 mod leadership;
 mod onboarding;
 mod ownership;
