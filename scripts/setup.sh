@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Rust, Java 17, Maven, Node 20, Go 1.24 and Python 3 with pip:
 #
-#   scripts/setup.sh [apt] [browser] [tools] [node] [kafka] [kubernetes]      (no part named: all)
+#   scripts/setup.sh [apt] [browser] [tools] [node] [kafka] [kubernetes] [cluster]      (no part named: all but cluster)
 #
 #   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses; redis-server and curl for
 #          the tests (Debian packages)
@@ -11,10 +11,13 @@
 #   kafka  Apache Kafka's jars for scripts/kafka.sh               pinned in tests/kafka/pom.xml
 #   kubernetes  etcd, kube-apiserver, kubectl and helm, built     pinned in tests/kubernetes/go.mod
 #
-# The last one takes minutes the first time: `make test` has it built beside cargo. Where KUBEBUILDER_ASSETS names a folder
-# with these programs, nothing is built.
+#   cluster  what scripts/cluster.sh runs beside these: Debian's containerd and CNI plugins, and kubelet, kube-proxy, scheduler,
+#            controller manager, CoreDNS and the pause image, built; pinned there too
 #
-# Everything but Debian's packages lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/{tools,node,kafka,kubernetes}, outside the clone, so that a
+# The last two take minutes the first time: `make test` has kubernetes built beside cargo. Where KUBEBUILDER_ASSETS names a folder
+# with its programs, nothing is built for it.
+#
+# Everything but Debian's packages lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/NAME OF THE PART, outside the clone, so that a
 # fresh clone starts warm. A part whose stamp carries the hash of its pins is skipped. Safe to run several times at once.
 #
 # The Node programs in tests/node find their modules through NODE_PATH=<cache>/node/node_modules, which make and the Rust
@@ -56,18 +59,6 @@ part_of_cache() {
   ) 9>"$cache/.$name.lock"
 }
 
-# install_packages PACKAGE...: by apt, once, as root
-install_packages() {
-  command -v apt-get >/dev/null || die "this is not Debian: install what your system calls $*"
-  [ "$(id -u)" = 0 ] || die "root is needed once, for: apt-get install $*"
-  say "apt: installing $*"
-  (
-    flock 9
-    apt-get update -q >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >&2
-  ) 9>/tmp/aldis-apt.lock
-}
-
 apt_is_complete() {
   local command
   for command in cc c++ curl make pkg-config redis-server; do
@@ -76,16 +67,30 @@ apt_is_complete() {
   pkg-config --exists openssl
 }
 
-install_apt() {
-  local packages=(build-essential curl pkg-config libssl-dev redis-server)
-  apt_is_complete && return
-  install_packages "${packages[@]}"
-  apt_is_complete || die "apt: ${packages[*]} are installed, but pkg-config still finds no openssl"
+cluster_packages_are_complete() {
+  local command
+  for command in containerd runc nft iptables ip openssl; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || return 1
+  done
+  [ -x /usr/lib/cni/bridge ]
 }
 
-install_browser() {
-  command -v chromium >/dev/null || install_packages chromium
+# install_packages CHECK PACKAGE...: nothing where CHECK finds all that it needs.
+install_packages() {
+  local check=$1 packages=("${@:2}")
+  "$check" && return
+  command -v apt-get >/dev/null || die "apt: this is not Debian: install what your system calls ${packages[*]}"
+  [ "$(id -u)" = 0 ] || die "apt: root is needed once, for: apt-get install ${packages[*]}"
+  say "apt: installing ${packages[*]}"
+  (
+    flock 9
+    apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
+  ) 9>/tmp/aldis-apt.lock
+  "$check" || die "apt: ${packages[*]} are installed, and $check still misses something"
 }
+
+browser_is_there() { command -v chromium >/dev/null; }
 
 fill_tools() {
   need python3 "Python 3 with pip"
@@ -103,18 +108,30 @@ fill_kafka() {
   mvn -q -B -f "$repo/tests/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1" -DincludeScope=runtime >&2
 }
 
-fill_kubernetes() {
+# go_build DIR PACKAGE...: programs of tests/kubernetes/go.mod.
+go_build() {
   need go "Go 1.24 or later"
   # Unset, the API server would call itself v0.0.0-master, which clients do not take for any version.
   local version=v1.34.4 package=k8s.io/component-base/version
-  mkdir "$1/bin"
   (
     cd "$repo/tests/kubernetes"
-    GOFLAGS= CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -o "$1/bin/" \
+    GOFLAGS= CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -o "$1/" \
       -ldflags "-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=34 -X $package.gitTreeState=clean" \
-      k8s.io/kubernetes/cmd/{kube-apiserver,kubectl} go.etcd.io/etcd/server/v3 helm.sh/helm/v3/cmd/helm >&2
+      "${@:2}" >&2
   )
+}
+
+fill_kubernetes() {
+  mkdir "$1/bin"
+  go_build "$1/bin" k8s.io/kubernetes/cmd/{kube-apiserver,kubectl} go.etcd.io/etcd/server/v3 helm.sh/helm/v3/cmd/helm
   mv "$1/bin/server" "$1/bin/etcd"
+}
+
+fill_cluster() {
+  mkdir -p "$1/bin" "$1/rootfs/pause" "$1/rootfs/coredns"
+  go_build "$1/bin" k8s.io/kubernetes/cmd/{kube-controller-manager,kube-scheduler,kubelet,kube-proxy} ./coredns
+  mv "$1/bin/coredns" "$1/rootfs/coredns/"
+  cc -O2 -static -o "$1/rootfs/pause/pause" "$repo/tests/kubernetes/pause.c"
 }
 
 install_kubernetes() {
@@ -126,12 +143,16 @@ install_kubernetes() {
 for part in "$@"; do
   SECONDS=0
   case $part in
-    apt) install_apt ;;
-    browser) install_browser ;;
+    apt) install_packages apt_is_complete build-essential curl pkg-config libssl-dev redis-server ;;
+    browser) install_packages browser_is_there chromium ;;
     tools) part_of_cache tools fill_tools "$repo/scripts/tools.txt" ;;
     node) part_of_cache node fill_node "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" ;;
     kafka) part_of_cache kafka fill_kafka "$repo/tests/kafka/pom.xml" ;;
     kubernetes) install_kubernetes ;;
-    *) die "there is no part '$part': choose from apt, browser, tools, node, kafka, kubernetes" ;;
+    cluster)
+      install_packages cluster_packages_are_complete containerd runc containernetworking-plugins nftables iptables iproute2 openssl
+      part_of_cache cluster fill_cluster "$repo"/tests/kubernetes/{go.mod,go.sum,pause.c,coredns/main.go}
+      ;;
+    *) die "there is no part '$part': choose from apt, browser, tools, node, kafka, kubernetes, cluster" ;;
   esac
 done

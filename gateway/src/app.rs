@@ -135,7 +135,7 @@ impl Gateway {
         let status = Arc::new(Status::default());
         let clock = Clock::default();
         let stop_consuming = CancellationToken::new();
-        let (hub, adapter) = choose_adapter(&config, &metrics, clock, &stop_consuming)?;
+        let (hub, adapter) = choose_adapter(config, &metrics, clock, &stop_consuming)?;
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(Table::default()),
             adapter,

@@ -20,6 +20,7 @@ mod hostile_tokens;
 mod hostile_yaml;
 mod hot;
 mod http;
+mod images;
 mod invariants;
 mod issuers;
 mod limits;
