@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aldis_crds::configuration::Revision;
-use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig};
+use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig, RedisKeys};
 use aldis_gateway::app::{Drain, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
 use aldis_gateway::listeners::Ports;
@@ -270,6 +270,7 @@ impl Plan {
             url: url.clone(),
             uid: self.config.kafka.group_id.clone(),
         });
+        self.keys.redis = RedisKeys::default();
         if args.any_port {
             self.config.listeners.iter_mut().for_each(|listener| listener.port = 0);
         }

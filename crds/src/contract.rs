@@ -97,12 +97,14 @@ pub struct Attachment {
     pub path: String,
 }
 
-/// Key material: of channels by tenant and reference, of listeners by name. Never serialised with the configuration, never
+/// Key material: of channels by tenant and reference, of listeners by name, and Redis'. Never serialised with the configuration, never
 /// printed; [`files`] is how it is handed over.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     channels: BTreeMap<(String, SecretKeyRef), Secret>,
     listeners: BTreeMap<String, Certificate>,
+    /// How one gets into Redis.
+    pub redis: RedisKeys,
 }
 
 impl Keys {
@@ -130,7 +132,36 @@ impl Keys {
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (channels, listeners) = (self.channels.keys(), self.listeners.keys());
-        f.debug_set().entries(channels).entries(listeners).finish()
+        f.debug_set()
+            .entries(channels)
+            .entries(listeners)
+            .entries(self.redis.parts().map(|(part, _)| format!("redis {part}")))
+            .finish()
+    }
+}
+
+/// How one gets into Redis, and whom one trusts there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisKeys {
+    /// The user; the default one where there is none.
+    pub username: Option<Secret>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Certificates of the authorities that are trusted, in PEM; those of the web where there are none.
+    pub ca: Option<Secret>,
+}
+
+impl RedisKeys {
+    /// Those that there are, by the names that they have in a Secret.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
+        let parts = [
+            ("username", &self.username),
+            ("password", &self.password),
+            ("ca.crt", &self.ca),
+        ];
+        parts
+            .into_iter()
+            .filter_map(|(part, secret)| Some((part, secret.as_ref()?)))
     }
 }
 

@@ -3,6 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::channel::SecretKeyRef;
 use crate::schema;
 use crate::status::GatewayStatus;
 
@@ -10,7 +11,7 @@ pub mod listener;
 pub mod pods;
 pub mod tenants;
 
-pub use listener::{Cors, EngineSettings, Heartbeat, Listener, Tls, TlsSecretRef, Transport};
+pub use listener::{Cors, EngineSettings, Heartbeat, Listener, SecretRef, Tls, Transport};
 pub use pods::{Autoscaling, PodTemplate};
 pub use tenants::{LabelSelector, Tenant};
 
@@ -99,10 +100,28 @@ pub struct Kafka {
 /// How the gateway reaches Redis, 7 or later.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = ("!has(self.tls) || self.url.startsWith('rediss')", "tls is for a Redis that is reached over TLS: begin its url with rediss")
+)]
 pub struct Redis {
     /// `redis://host:6379`, `rediss://host:6379` over TLS, or `redis+sentinel://host:26379,host:26379/master`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^rediss?(\+sentinel)?://[^\s@]+$"))]
     pub url: String,
+    /// A Secret in the gateway's namespace, labelled `aldis.dev/use: gateway`: `password`, and `username` where it is not the
+    /// default user's. A new one is taken up by the next connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// How its certificate is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RedisTls>,
+}
+
+/// How the certificate of a Redis is checked.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedisTls {
+    /// Certificates of the authorities that are trusted (PEM), in a Secret like that of the password. Default: those of the web.
+    pub ca_secret_ref: SecretKeyRef,
 }
 
 /// The dead letter topic of a gateway that names none.

@@ -36,6 +36,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const SECRET_USE_LABEL: &str = "aldis.dev/use";
 /// See [`SECRET_USE_LABEL`].
 pub const SECRET_USE_CHANNEL: &str = "channel";
+/// The same for a gateway.
+pub const SECRET_USE_GATEWAY: &str = "gateway";
 
 pub use channel::{NotificationChannel, NotificationChannelSpec};
 /// Set to `true` on a gateway or a channel, the operator leaves everything about it as it is.

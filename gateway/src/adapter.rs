@@ -20,6 +20,7 @@ use aldis_core::room::RoomKey;
 use aldis_core::route::Delivery;
 use aldis_crds::names::ChannelName;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::hub::{ClientId, Parted};
 use crate::sessions::{Generation, Joined, Pid, Start};
@@ -123,6 +124,17 @@ pub enum AdapterError {
         /// First offset that is not taken.
         offset: i64,
     },
+}
+
+/// How far a channel has come in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It has taken none of its records.
+    None,
+    /// It has taken those up to this offset.
+    At(i64),
+    /// It had taken records of another log, up to this offset; that is forgotten, and those of this one are taken.
+    Dropped(i64),
 }
 
 /// Bytes that one channel keeps, payloads and some overhead. 64 MiB; the oldest go first, and who was before them is told so.
@@ -322,6 +334,24 @@ pub trait Adapter: Send + Sync + 'static {
         channel: ChannelRef<'_>,
         units: Vec<Unit>,
     ) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
+
+    /// How far a channel has come in a partition whose log ends before `log_end`. A mark that this log has not reached is of a
+    /// topic that was deleted and made anew.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn check_mark(
+        &self,
+        channel: ChannelRef<'_>,
+        topic: &Arc<str>,
+        partition: i32,
+        log_end: i64,
+    ) -> impl Future<Output = Result<Mark, AdapterError>> + Send;
+
+    /// Changes whenever marks may have gone back.
+    fn restarts(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
 
     /// Reads back what a client has missed: all of it, or nothing. No more than `bound`
     /// is held in memory for it. The rooms are hosted here; when it returns, everything

@@ -10,7 +10,7 @@ use aldis_core::channel::Channel;
 use aldis_core::table::Table;
 use aldis_crds::configuration::Revision;
 use aldis_crds::contract::files::key_files;
-use aldis_crds::contract::{GatewayConfig, KafkaConfig, RedisConfig};
+use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys, RedisConfig};
 use aldis_crds::limits::ResolvedLimits;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -135,7 +135,7 @@ impl Gateway {
         let status = Arc::new(Status::default());
         let clock = Clock::default();
         let stop_consuming = CancellationToken::new();
-        let (hub, adapter) = choose_adapter(config, &metrics, clock, &stop_consuming)?;
+        let (hub, adapter) = choose_adapter(config, &revision.keys, &metrics, clock, &stop_consuming)?;
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(Table::default()),
             adapter,
@@ -224,6 +224,7 @@ impl Gateway {
         let gone: Vec<_> = before.filter(|channel| !stays(channel)).cloned().collect();
         let topics = table.topics();
         self.shared.jwks.follow(&table);
+        self.renew_redis(keys);
         self.shared.entrance.set_per_address(most_per_address(&table));
         self.shared.table.store(Arc::new(table));
         let bad_listeners = self.listeners.follow(&config.listeners, keys).await;
@@ -258,6 +259,16 @@ impl Gateway {
         // Last: who sees it counted sees all of it in force.
         self.shared.metrics.configured(channels, bad);
         wanted.clone_from(revision);
+    }
+
+    /// Credentials change while it runs: each connection uses the newest that there are.
+    fn renew_redis(&self, keys: &Keys) {
+        if let (ChosenAdapter::Redis(adapter), Some(redis)) = (&self.shared.adapter, &self.redis) {
+            match endpoint(redis, keys) {
+                Ok(endpoint) => adapter.reach(endpoint),
+                Err(error) => tracing::error!(error, "the new keys for redis can not be used, the last good ones stay"),
+            }
+        }
     }
 
     /// What has changed that is not in force before a restart.
@@ -390,6 +401,7 @@ impl Gateway {
 /// Redis where the configuration names one, which others share; this process' memory otherwise.
 fn choose_adapter(
     config: &GatewayConfig,
+    keys: &Keys,
     metrics: &Arc<Metrics>,
     clock: Clock,
     stop: &CancellationToken,
@@ -402,9 +414,14 @@ fn choose_adapter(
     };
     // Redis says in which epoch a channel is, when the first of its rooms is hosted.
     let hub = Arc::new(Hub::new("".into(), Arc::clone(metrics)));
-    let endpoint = Endpoint::parse(&redis.url).map_err(anyhow::Error::msg)?;
+    let endpoint = endpoint(redis, keys).map_err(anyhow::Error::msg)?;
     let adapter = RedisAdapter::start(&redis.uid, endpoint, Arc::clone(&hub), clock, stop.clone())?;
     Ok((hub, ChosenAdapter::Redis(adapter)))
+}
+
+/// Where Redis is, and how one gets in; or what is wrong with that.
+fn endpoint(redis: &RedisConfig, keys: &Keys) -> Result<Endpoint, String> {
+    Endpoint::parse(&redis.url)?.with_keys(&keys.redis)
 }
 
 /// The most that any tenant is granted for one address: before CONNECT nobody knows whose a client is.

@@ -88,6 +88,9 @@ pub const SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
 /// How long a revoke or the shutdown waits for the last commit. 2 s; without it some records come again.
 pub const COMMIT_BUDGET: Duration = Duration::from_secs(2);
 
+/// Partitions of which brokers are asked at once how far they are, each on a thread. 8: a rebalance brings many together.
+pub const ASKED_AT_ONCE: usize = 8;
+
 /// How long leaving the group may take at shutdown, after which it goes on in the background. 5 s.
 pub const LEAVE_BUDGET: Duration = Duration::from_secs(5);
 
@@ -107,6 +110,26 @@ pub trait Take: Send + Sync + 'static {
     /// # Errors
     /// What may pass: the adapter or a dead letter topic cannot be reached.
     fn take(&self, records: &[Record]) -> impl Future<Output = Result<(), TakeError>> + Send;
+
+    /// A partition is read from `offset` on; its log ends before `log_end`. Gives the offset from which on records are to be
+    /// read again first, where some that were taken have been forgotten.
+    ///
+    /// # Errors
+    /// What may pass: it is asked again.
+    fn begin(
+        &self,
+        _topic: &Arc<str>,
+        _partition: i32,
+        _offset: i64,
+        _log_end: i64,
+    ) -> impl Future<Output = Result<Option<i64>, TakeError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Changes whenever what was taken may have been forgotten: then [`Take::begin`] is asked again.
+    fn forgotten(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
 }
 
 /// Records could not be taken for now, for a reason that may pass.
@@ -145,6 +168,8 @@ pub trait Observe: Send + Sync + 'static {
     fn taken(&self, _topic: &str, _partition: i32, _records: usize, _tries: u32) {}
     /// A batch could not be taken and will be repeated.
     fn retried(&self, _topic: &str, _partition: i32) {}
+    /// Records that had been taken were read and taken again.
+    fn again(&self, _topic: &str, _partition: i32, _records: usize) {}
     /// What a partition holds now, after a batch.
     fn backlog(&self, _topic: &str, _partition: i32, _records: usize, _bytes: usize) {}
     /// A partition was paused, or goes on.

@@ -90,6 +90,7 @@ metrics! {
     received: IntCounterVec("aldis_consumer_records_total", "Records received from Kafka.", ["topic"]);
     received_bytes: IntCounterVec("aldis_consumer_bytes_total", "Bytes of the records received from Kafka.", ["topic"]);
     retries: IntCounterVec("aldis_consumer_retries_total", "Batches that could not be taken and were repeated.", ["topic"]);
+    again: IntCounterVec("aldis_consumer_again_total", "Records that were read and taken again because Redis had forgotten them.", ["topic"]);
     backlog: IntGaugeVec("aldis_consumer_backlog_records", "Records that wait in this replica for their partition's worker.", ["topic", "partition"]);
     paused: IntGaugeVec("aldis_consumer_paused", "1 where a partition is paused because its backlog is full or its batch is repeated.", ["topic", "partition"]);
     rebalances: IntCounterVec("aldis_consumer_rebalances_total", "Rebalances of the consumer group that touched this replica.", ["change"]);
@@ -103,6 +104,7 @@ metrics! {
     take_seconds: Histogram("aldis_take_seconds", "Time from a batch's hand-over by the consumer until it is in the clients' queues.");
     /// adapter
     deliveries: IntCounterVec("aldis_deliveries_total", "Deliveries that were numbered.", ["channel"]);
+    marks_dropped: IntCounterVec("aldis_marks_dropped_total", "Marks that were dropped because their topic was deleted and made anew.", ["channel"]);
     delivery_age: HistogramVec("aldis_delivery_age_seconds", "Age of a record when its deliveries are in the clients' queues.", ["channel"]);
     adapter_live: IntGauge("aldis_adapter_live", "1 while this replica hears what its adapter publishes and has missed nothing.");
     /// hub and clients
@@ -280,6 +282,12 @@ impl Metrics {
         self.drained.with_label_values(&[listener]).inc_by(clients as u64);
     }
 
+    pub(crate) fn mark_dropped(&self, channel: &ChannelName) {
+        self.marks_dropped
+            .with_label_values(&[channel.to_string().as_str()])
+            .inc();
+    }
+
     pub(crate) fn adapter_live(&self, live: bool) {
         self.adapter_live.set(live.into());
     }
@@ -340,6 +348,10 @@ impl ObserveConsumer for Metrics {
 
     fn retried(&self, topic: &str, _: i32) {
         self.retries.with_label_values(&[topic]).inc();
+    }
+
+    fn again(&self, topic: &str, _: i32, records: usize) {
+        self.again.with_label_values(&[topic]).inc_by(records as u64);
     }
 
     fn backlog(&self, topic: &str, partition: i32, records: usize, _: usize) {

@@ -18,11 +18,13 @@ use aldis_core::route::Delivery;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
+use tokio::sync::watch;
 
-use crate::adapter::{Adapter, AdapterError, ChannelRef, Unit};
+use crate::adapter::{Adapter, AdapterError, ChannelRef, Mark, Unit};
 use crate::consume::{Take, TakeError};
 use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
+use crate::sabotage::Rule;
 use crate::sockets::Shared;
 
 mod letters;
@@ -36,6 +38,10 @@ use progress::{Done, Progress};
 /// Most bytes of payloads that are made before they are appended. 16 MiB, what one record may make: a batch of such records
 /// would make gigabytes.
 const MADE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most records of a partition that are read again because a channel's mark is behind where the group is. 100,000: what Redis
+/// forgets is of seconds, and a channel that was away for days does not get all of them.
+const MOST_AGAIN: i64 = 100_000;
 
 /// How long records are decoded and routed before other tasks get their turn. 2 ms.
 const TURN: Duration = Duration::from_millis(2);
@@ -120,7 +126,7 @@ impl<A: Adapter> Pipeline<A> {
         if appended.refused > 0 {
             tracing::info!(
                 channel = %name, records = appended.refused,
-                "records came again and changed nothing; after a topic was deleted and made anew, restart the gateway"
+                "records came again and changed nothing"
             );
             metrics.records(name, RecordOutcome::Repeated, appended.refused);
         }
@@ -207,5 +213,40 @@ impl<A: Adapter> Take for Pipeline<A> {
             Err(_) => self.progress.keep(first, done),
         }
         result
+    }
+
+    async fn begin(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        offset: i64,
+        log_end: i64,
+    ) -> Result<Option<i64>, TakeError> {
+        let table = self.shared.table.load_full();
+        let mut forgotten = None;
+        for (channel, is_given_all) in table.readers_of(topic) {
+            let adapter = &self.shared.adapter;
+            let reaches = if Rule::Marks.is_on() { log_end } else { i64::MAX };
+            let mark = adapter.check_mark(ChannelRef::of(channel), topic, partition, reaches);
+            match mark.await.map_err(TakeError::new)? {
+                Mark::Dropped(mark) => {
+                    tracing::warn!(
+                        channel = %channel.name, topic = &**topic, partition, mark, log_end,
+                        "the topic was deleted and made anew: its records are taken from the beginning"
+                    );
+                    self.shared.metrics.mark_dropped(&channel.name);
+                }
+                // What a channel is given only some of, its mark does not follow.
+                Mark::At(mark) if is_given_all && mark + 1 < offset && Rule::StartAt.is_on() => {
+                    forgotten = Some(forgotten.unwrap_or(i64::MAX).min(mark + 1));
+                }
+                Mark::At(_) | Mark::None => {}
+            }
+        }
+        Ok(forgotten.map(|from| from.max(offset - MOST_AGAIN)))
+    }
+
+    fn forgotten(&self) -> watch::Receiver<u64> {
+        self.shared.adapter.restarts()
     }
 }

@@ -265,7 +265,7 @@ pub fn validate(objects: &Objects<'_>) -> Outcome {
     for gateway in index.gateways.values() {
         let wrong = gateway::problems(gateway);
         if wrong.is_empty() {
-            let keys = gateway::certificates(gateway, &index, &objects.other_secrets, &mut problems);
+            let keys = gateway::keys(gateway, &index, &objects.other_secrets, &mut problems);
             let tenancy = Tenancy::new(gateway, &index, objects.grants);
             gateways.push(claims::settle(gateway, &candidates, &tenancy, keys, &mut problems));
             problems.extend(grants::problems(gateway, &index));

@@ -34,14 +34,18 @@ impl Authority {
         (chain, key.serialize_pem())
     }
 
-    /// The manifest of a Secret with such a certificate.
+    /// The manifest of a Secret with a new certificate for 127.0.0.1 and localhost.
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> String {
         let (chain, key) = self.certificate();
-        let indented = |pem: String| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
         format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
-            indented(chain),
-            indented(key)
+            indented(&chain),
+            indented(&key)
         )
     }
+}
+
+/// PEM as a block of a manifest's `stringData`.
+pub(crate) fn indented(pem: &str) -> String {
+    pem.lines().map(|line| format!("    {line}\n")).collect()
 }

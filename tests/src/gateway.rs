@@ -44,6 +44,21 @@ pub(crate) struct Channel {
     pub(crate) publish: String,
 }
 
+/// What it runs with.
+#[derive(Default)]
+pub(crate) struct With<'w> {
+    /// `host:port`; the embedded broker where there is none.
+    pub(crate) kafka: Option<&'w str>,
+    /// Its URL.
+    pub(crate) redis: Option<&'w str>,
+    /// A filter for its log.
+    pub(crate) log: Option<&'w str>,
+    /// A rule of delivery that is switched off.
+    pub(crate) without: Option<Rule>,
+    /// A file, in PEM, of whom it trusts in place of those that the system trusts.
+    pub(crate) authorities: Option<&'w Path>,
+}
+
 impl Gateway {
     /// Runs the manifests of `dir`, with the embedded broker or with `kafka`, and waits until it runs.
     pub(crate) async fn start(dir: &Path, kafka: Option<&str>) -> Self {
@@ -52,31 +67,51 @@ impl Gateway {
 
     /// The same, with a filter for its log.
     pub(crate) async fn start_logging(dir: &Path, kafka: Option<&str>, log: Option<&str>) -> Self {
-        Self::start_with(dir, (kafka, None), log.map(|filter| ("ALDIS_LOG", filter.to_owned()))).await
+        let with = With {
+            kafka,
+            log,
+            ..With::default()
+        };
+        Self::start_with(dir, with).await
     }
 
     /// The same with its own Kafka and, where one is given, without a rule of delivery.
     pub(crate) async fn start_without(dir: &Path, rule: Option<Rule>) -> Self {
-        let variable = rule.map(|rule| ("ALDIS_SABOTAGE", (rule as u8).to_string()));
-        Self::start_with(dir, (None, None), variable).await
+        let with = With {
+            without: rule,
+            ..With::default()
+        };
+        Self::start_with(dir, with).await
     }
 
     /// The same with its own Kafka, for which the certificates of a file, in PEM, are those that the system trusts.
     pub(crate) async fn start_trusting(dir: &Path, authorities: &Path) -> Self {
-        let authorities = authorities.to_str().unwrap().to_owned();
-        Self::start_with(dir, (None, None), Some(("SSL_CERT_FILE", authorities))).await
+        let with = With {
+            authorities: Some(authorities),
+            ..With::default()
+        };
+        Self::start_with(dir, with).await
     }
 
     /// One of several that share a Kafka and a Redis.
     pub(crate) async fn replica(dir: &Path, kafka: &str, redis: &str) -> Self {
-        Self::start_with(dir, (Some(kafka), Some(redis)), None).await
+        let with = With {
+            kafka: Some(kafka),
+            redis: Some(redis),
+            ..With::default()
+        };
+        Self::start_with(dir, with).await
     }
 
-    async fn start_with(
-        dir: &Path,
-        (kafka, redis): (Option<&str>, Option<&str>),
-        variable: Option<(&str, String)>,
-    ) -> Self {
+    /// Runs the manifests of `dir` so, and waits until it runs.
+    pub(crate) async fn start_with(dir: &Path, with: With<'_>) -> Self {
+        let With {
+            kafka,
+            redis,
+            log,
+            without,
+            authorities,
+        } = with;
         let mut command = Command::new(aldis());
         command
             .arg("dev")
@@ -91,8 +126,9 @@ impl Gateway {
         command
             .env_remove("ALDIS_LOG")
             .env_remove("ALDIS_SABOTAGE")
-            .envs(variable);
-        command
+            .envs(log.map(|filter| ("ALDIS_LOG", filter)))
+            .envs(without.map(|rule| ("ALDIS_SABOTAGE", (rule as u8).to_string())))
+            .envs(authorities.map(|file| ("SSL_CERT_FILE", file)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -124,8 +160,8 @@ impl Gateway {
             .unwrap_or_else(|| panic!("no channel {name} in {:?}", self.banner))
     }
 
-    /// URL of a Socket.IO namespace on its listener.
-    pub(crate) fn url(&self, path: &str) -> String {
+    /// `host:port` of its listener.
+    pub(crate) fn address(&self) -> String {
         let any = self
             .banner
             .channels
@@ -133,8 +169,17 @@ impl Gateway {
             .flat_map(|channel| &channel.urls)
             .next()
             .expect("a channel has a url");
-        let address = any.strip_prefix("http://").unwrap().split('/').next().unwrap();
-        format!("http://{address}{path}")
+        any.strip_prefix("http://")
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// URL of a Socket.IO namespace on its listener.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
     }
 
     /// A text of a page, with this gateway's listener in place of that of the bistro example.

@@ -137,6 +137,24 @@ pub(crate) async fn make_topic(broker: &str, name: &str, partitions: i32, settin
     .await;
 }
 
+/// Deletes a topic, and waits until no broker knows it.
+pub(crate) async fn delete_topic(broker: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> = client(broker).create().unwrap();
+    let deleted = admin.delete_topics(&[name], &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    until("the topic is gone", async || {
+        let (config, name) = (client(broker), name.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let metadata = consumer.fetch_metadata(None, ANSWER_TIMEOUT).ok()?;
+            let is_gone = metadata.topics().iter().all(|topic| topic.name() != name);
+            is_gone.then_some(())
+        });
+        asked.await.unwrap()
+    })
+    .await;
+}
+
 /// Changes one setting of a topic.
 pub(crate) async fn set_topic(broker: &str, name: &str, setting: &str, value: &str) {
     let admin: AdminClient<DefaultClientContext> = client(broker).create().unwrap();

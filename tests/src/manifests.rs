@@ -84,6 +84,11 @@ impl Manifests {
 
     /// Writes the gateway with these listeners, as a YAML list in one line or an indented block.
     pub(crate) fn listeners(&self, listeners: &str) {
+        self.gateway_with(&format!("listeners: {listeners}"));
+    }
+
+    /// Writes the gateway with these fields beside its Kafka, indented as they are below `spec`.
+    pub(crate) fn gateway_with(&self, fields: &str) {
         let Self {
             dead_letters, group, ..
         } = self;
@@ -95,7 +100,7 @@ kind: NotificationGateway
 metadata: {{name: shared, namespace: press}}
 spec:
   kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {group}, deadLetterTopic: {dead_letters}, ingressTopic: {dead_letters}.http}}
-  listeners: {listeners}
+  {fields}
 "
             ),
         );

@@ -80,7 +80,7 @@ impl JwtMethod {
     }
 }
 
-/// One key of a Secret in the channel's own namespace.
+/// One key of a Secret in the object's own namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeyRef {

@@ -4,6 +4,7 @@
 //! config.json                                    GatewayConfig; config.yaml is read too
 //! keys/channel_<namespace>_<secret>_<key>        what a channel's secretRef names
 //! keys/listener_<listener>_tls.crt, …_tls.key    what a listener ends TLS with
+//! keys/redis_username, …_password, …_ca.crt      how one gets into Redis, and whom one trusts there
 //! ```
 //! Names of key files are those of keys in a Secret too, so `keys/` may be one that is mounted. Namespaces, Secrets and
 //! listeners have no `_` in their names: each file name means one thing.
@@ -20,6 +21,10 @@ pub const MAX_KEY_FILE_NAME: usize = 253;
 
 const CHANNEL: &str = "channel";
 const LISTENER: &str = "listener";
+const REDIS: &str = "redis";
+const USERNAME: &str = "username";
+const PASSWORD: &str = "password";
+const CA: &str = "ca.crt";
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
@@ -38,7 +43,9 @@ pub fn key_files(keys: &Keys) -> Vec<(String, &Secret)> {
         [(CHAIN, &certificate.chain), (KEY, &certificate.key)]
             .map(|(part, secret)| (format!("{LISTENER}_{listener}_{part}"), secret))
     });
-    channels.chain(listeners).collect()
+    let redis = keys.redis.parts();
+    let redis = redis.map(|(part, secret)| (format!("{REDIS}_{part}"), secret));
+    channels.chain(listeners).chain(redis).collect()
 }
 
 /// The keys that files hold. Files of other names are not looked at, and half a certificate is none.
@@ -58,6 +65,9 @@ pub fn keys_of<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Secret)>) -> K
             (Some(LISTENER), Some(listener), Some(KEY), None) => {
                 halves.entry(listener.to_owned()).or_default().1 = Some(secret);
             }
+            (Some(REDIS), Some(USERNAME), None, None) => keys.redis.username = Some(secret),
+            (Some(REDIS), Some(PASSWORD), None, None) => keys.redis.password = Some(secret),
+            (Some(REDIS), Some(CA), None, None) => keys.redis.ca = Some(secret),
             _ => {}
         }
     }
@@ -72,6 +82,7 @@ pub fn keys_of<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Secret)>) -> K
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::RedisKeys;
 
     fn reference(name: &str, key: &str) -> SecretKeyRef {
         SecretKeyRef {
@@ -91,6 +102,11 @@ mod tests {
             key: Secret::new("5"),
         };
         keys.insert_certificate("web", certificate);
+        keys.redis = RedisKeys {
+            username: Some(Secret::new("6")),
+            password: Some(Secret::new("7")),
+            ca: Some(Secret::new("8")),
+        };
         let files = key_files(&keys);
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
@@ -100,7 +116,10 @@ mod tests {
                 "channel_bistro_jwt.a_b",
                 "channel_tls_web_tls.crt",
                 "listener_web_tls.crt",
-                "listener_web_tls.key"
+                "listener_web_tls.key",
+                "redis_username",
+                "redis_password",
+                "redis_ca.crt"
             ]
         );
         assert_eq!(
@@ -116,6 +135,8 @@ mod tests {
             "channel_bistro_jwt",
             "listener_web_tls.crt",
             "listener_web_other",
+            "redis_other",
+            "redis_password_",
             "..data",
         ];
         let keys = keys_of(files.map(|name| (name, Secret::new("x"))));

@@ -74,13 +74,13 @@ pub struct Listener {
 pub struct Tls {
     /// A Secret of type `kubernetes.io/tls` in the gateway's namespace: `tls.crt` (the chain) and `tls.key`. A new one is
     /// taken up while clients stay connected.
-    pub secret_ref: TlsSecretRef,
+    pub secret_ref: SecretRef,
 }
 
 /// A Secret in the gateway's namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TlsSecretRef {
+pub struct SecretRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,

@@ -128,6 +128,16 @@ impl Table {
             .map(|(channel, sources)| (&self.channels[*channel], sources.as_slice()))
     }
 
+    /// The channels that read a topic, and whether each is given all of its records: of what comes over HTTP only its own.
+    pub fn readers_of<'t>(&'t self, topic: &str) -> impl Iterator<Item = (&'t Arc<Channel>, bool)> + use<'t> {
+        let all = self.by_topic.get(topic).map(Vec::as_slice).unwrap_or_default();
+        let own = (topic == self.ingress_topic).then(|| self.over_http.values());
+        let all = all.iter().map(|(channel, _)| (*channel, true));
+        let own = own.into_iter().flatten().map(|(channel, _)| (*channel, false));
+        all.chain(own)
+            .map(|(channel, is_given_all)| (&self.channels[channel], is_given_all))
+    }
+
     /// The channel at a Socket.IO namespace of a listener.
     pub fn at(&self, attachment: &Attachment) -> Option<&Arc<Channel>> {
         self.by_attachment.get(attachment).map(|index| &self.channels[*index])

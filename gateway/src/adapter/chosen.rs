@@ -1,12 +1,15 @@
 //! The adapter that the configuration chooses.
 
+use std::sync::Arc;
+
 use aldis_core::identity::Identity;
 use aldis_core::room::RoomKey;
+use tokio::sync::watch;
 
 use super::memory::MemoryAdapter;
 use super::redis::RedisAdapter;
 use super::{
-    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Missed, Publish, SessionChange,
+    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Mark, Missed, Publish, SessionChange,
     SharedClaim, Since, Unit,
 };
 use crate::sessions::{Generation, Pid};
@@ -39,6 +42,23 @@ impl<P: Publish> Adapter for ChosenAdapter<P> {
 
     async fn append(&self, channel: ChannelRef<'_>, units: Vec<Unit>) -> Result<Appended, AdapterError> {
         chosen!(self.append(channel, units))
+    }
+
+    async fn check_mark(
+        &self,
+        channel: ChannelRef<'_>,
+        topic: &Arc<str>,
+        partition: i32,
+        log_end: i64,
+    ) -> Result<Mark, AdapterError> {
+        chosen!(self.check_mark(channel, topic, partition, log_end))
+    }
+
+    fn restarts(&self) -> watch::Receiver<u64> {
+        match self {
+            ChosenAdapter::Memory(adapter) => adapter.restarts(),
+            ChosenAdapter::Redis(adapter) => adapter.restarts(),
+        }
     }
 
     async fn read(

@@ -7,8 +7,8 @@ use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
 use super::{
-    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Keep, Missed, Numbered, Position, Publish,
-    Since, Source, Unit,
+    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Keep, Mark, Missed, Numbered, Position,
+    Publish, Since, Source, Unit,
 };
 use crate::clock::Clock;
 
@@ -116,6 +116,26 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
 
     async fn append(&self, channel: ChannelRef<'_>, units: Vec<Unit>) -> Result<Appended, AdapterError> {
         Ok(self.take(channel.name, channel.keep, units))
+    }
+
+    async fn check_mark(
+        &self,
+        channel: ChannelRef<'_>,
+        topic: &Arc<str>,
+        partition: i32,
+        log_end: i64,
+    ) -> Result<Mark, AdapterError> {
+        let numbers = self.numbers(channel.name);
+        let marks = &mut numbers.lock().unwrap_or_else(PoisonError::into_inner).marks;
+        let key = (Arc::clone(topic), partition);
+        Ok(match marks.get(&key).copied() {
+            None => Mark::None,
+            Some(mark) if mark < log_end => Mark::At(mark),
+            Some(mark) => {
+                marks.remove(&key);
+                Mark::Dropped(mark)
+            }
+        })
     }
 
     async fn read(

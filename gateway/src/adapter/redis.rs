@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Missed, Numbered, Position, Publish,
+    Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Mark, Missed, Numbered, Position, Publish,
     SessionChange, SharedClaim, Since, Source, Unit,
 };
 use crate::clock::Clock;
@@ -108,6 +108,11 @@ impl<P: Publish> RedisAdapter<P> {
             taken: Mutex::default(),
             clock,
         })
+    }
+
+    /// From the next connection on it is reached so; those that are there stay.
+    pub fn reach(&self, endpoint: Endpoint) {
+        self.server.reach(endpoint);
     }
 
     /// Follows whether this replica hears what is published.
@@ -346,6 +351,33 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
             rest = later;
         }
         Ok(appended)
+    }
+
+    async fn check_mark(
+        &self,
+        channel: ChannelRef<'_>,
+        topic: &Arc<str>,
+        partition: i32,
+        log_end: i64,
+    ) -> Result<Mark, AdapterError> {
+        let keys = self.keys(&channel);
+        let call = Call::new(scripts::mark(), &keys)
+            .arg(mark_field(topic, partition))
+            .arg(log_end);
+        let answer = self.run(&keys, &call).await?;
+        let mark = Answer(&answer).text(1).parse();
+        Ok(match (outcome(&answer), mark) {
+            ("dropped", Ok(mark)) => {
+                self.forget_beyond(&keys, topic, partition, -1);
+                Mark::Dropped(mark)
+            }
+            (_, Ok(mark)) => Mark::At(mark),
+            (_, Err(_)) => Mark::None,
+        })
+    }
+
+    fn restarts(&self) -> watch::Receiver<u64> {
+        self.server.restarts()
     }
 
     async fn read(

@@ -35,7 +35,7 @@ pub(super) fn config(bootstrap_servers: &[String]) -> ClientConfig {
     config
 }
 
-/// Hands over the records of a partition in this range of offsets, in order.
+/// Hands over the records of a partition in this range of offsets, in order; gives how many there were.
 ///
 /// # Errors
 /// Where they can not be read or taken: all of them are to be read again.
@@ -45,13 +45,14 @@ pub(super) async fn read<T: Take>(
     topic: &Arc<str>,
     partition: i32,
     offsets: Range<i64>,
-) -> Result<(), TakeError> {
+) -> Result<usize, TakeError> {
     let consumer: StreamConsumer = config.create().map_err(TakeError::new)?;
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, partition, Offset::Offset(offsets.start))
         .and_then(|()| consumer.assign(&from))
         .map_err(TakeError::new)?;
     let mut batch: Vec<Record> = Vec::new();
+    let mut taken = 0;
     loop {
         let next = tokio::time::timeout(PATIENCE, consumer.recv()).await;
         let record = match next.map_err(|_| TakeError::new("kafka does not give what is to be read again"))? {
@@ -63,10 +64,11 @@ pub(super) async fn read<T: Take>(
         batch.extend(record);
         if batch.len() >= BATCH_RECORDS || (is_last && !batch.is_empty()) {
             take_caught(take, &batch).await?;
+            taken += batch.len();
             batch.clear();
         }
         if is_last {
-            return Ok(());
+            return Ok(taken);
         }
     }
 }

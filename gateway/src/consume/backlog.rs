@@ -61,8 +61,6 @@ pub(super) struct Backlog {
     bytes: usize,
     /// Above high water, not yet back at low water.
     full: bool,
-    /// Highest offset ever pushed.
-    last: Option<i64>,
 }
 
 impl Backlog {
@@ -73,31 +71,27 @@ impl Backlog {
             records: 0,
             bytes: 0,
             full: false,
-            last: None,
         }
     }
 
-    /// Adds a record. Says false when it was had already (offsets of a partition only grow), which changes nothing.
-    pub(super) fn push(&mut self, record: Record) -> bool {
-        if self.last.is_some_and(|last| record.offset <= last) {
-            return false;
-        }
-        self.last = Some(record.offset);
+    /// Adds a record.
+    pub(super) fn push(&mut self, record: Record) {
         self.records += 1;
         self.bytes += size(&record);
         self.waiting.push_back(record);
         if self.records > self.marks.high_records || self.bytes > self.marks.high_bytes {
             self.full = true;
         }
-        true
     }
 
-    /// Takes what is there into hand, in order, within the bounds of a batch; empty when nothing waits.
+    /// Takes what is there into hand, in order, within the bounds of a batch; empty when nothing waits. Where offsets go back,
+    /// another batch begins.
     pub(super) fn batch(&mut self) -> Vec<Record> {
-        let mut bytes = 0;
+        let (mut bytes, mut last) = (0, i64::MIN);
         let fits = |record: &&Record| {
             bytes += size(record);
-            bytes <= self.marks.batch_bytes
+            let goes_on = record.offset > std::mem::replace(&mut last, record.offset);
+            goes_on && bytes <= self.marks.batch_bytes
         };
         let count = self
             .waiting
@@ -223,12 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_comes_again_is_not_had_twice() {
+    fn a_batch_ends_where_offsets_go_back() {
         let mut backlog = Backlog::new(marks());
-        assert!(backlog.push(record(7, 1)));
-        assert!(!backlog.push(record(7, 1)));
-        assert!(!backlog.push(record(3, 1)));
-        assert!(backlog.push(record(9, 1)), "gaps are usual: compaction, transactions");
+        // Gaps are usual: compaction, transactions.
+        for offset in [7, 9, 9, 0, 1] {
+            backlog.push(record(offset, 1));
+        }
         assert_eq!(offsets(&backlog.batch()), [7, 9]);
+        assert_eq!(offsets(&backlog.batch()), [9]);
+        assert_eq!(offsets(&backlog.batch()), [0, 1]);
     }
 }

@@ -23,6 +23,16 @@ impl Progress {
         self.next
     }
 
+    /// The partition has another log: what was taken is none of it.
+    pub(super) fn begin_anew(&mut self) {
+        self.next = None;
+    }
+
+    /// The offset of the next record, where one was taken.
+    pub(super) fn next(&self) -> Option<i64> {
+        self.next
+    }
+
     /// The partition is given up: from now on nothing is stored, whatever a worker may still finish. Says what was last
     /// stored.
     pub(super) fn fence(&mut self) -> Option<i64> {

@@ -84,6 +84,7 @@ impl<T: Take> Receiver<T> {
                     pace: Arc::clone(&self.pace),
                     limits: self.limits.clone(),
                     reader: self.reader.clone(),
+                    asking: Arc::clone(&self.asking),
                 },
             )));
             let (topic, number) = (Arc::clone(&partition.topic), partition.partition);

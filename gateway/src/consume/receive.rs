@@ -13,7 +13,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,8 +23,8 @@ use super::offsets::Start;
 use super::release::{Owned, release};
 use super::survey::Survey;
 use super::{
-    COMMIT_INTERVAL, ConsumerSettings, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT, LEAVE_BUDGET, Limits,
-    MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, StartAt, Take, again,
+    ASKED_AT_ONCE, COMMIT_INTERVAL, ConsumerSettings, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT,
+    LEAVE_BUDGET, Limits, MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, StartAt, Take, again,
 };
 use crate::kafka::{client, millis};
 
@@ -51,6 +51,8 @@ pub(super) struct Receiver<T> {
     pub(super) limits: Limits,
     /// What reads records again.
     pub(super) reader: ClientConfig,
+    /// Which workers may ask brokers.
+    pub(super) asking: Arc<Semaphore>,
     pub(super) take: Arc<T>,
     pub(super) observe: Arc<dyn Observe>,
     pub(super) topics: watch::Receiver<BTreeSet<String>>,
@@ -96,6 +98,7 @@ impl<T: Take> Receiver<T> {
             start_at: settings.start_at,
             limits,
             reader: again::config(&settings.bootstrap_servers),
+            asking: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
             take,
             observe,
             topics,

@@ -123,6 +123,29 @@ fn ask(consumer: &KafkaConsumer, waiting: &[Waiting]) -> (HashMap<(String, i32),
     (found, failed)
 }
 
+/// A partition, as brokers know it.
+pub(super) struct Log {
+    /// Offset of its first record.
+    pub(super) begin: i64,
+    /// Offset of the next record to come.
+    pub(super) end: i64,
+    /// What the group has committed: the offset of the next record to read.
+    pub(super) committed: Option<i64>,
+}
+
+/// Asks brokers for it.
+pub(super) fn ask_log(consumer: &KafkaConsumer, topic: &str, partition: i32) -> KafkaResult<Log> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    let committed = consumer.committed_offsets(list, ANSWER_TIMEOUT)?;
+    let committed = match committed.elements().first().map(|element| element.offset()) {
+        Some(Offset::Offset(offset)) => Some(offset),
+        _ => None,
+    };
+    let (begin, end) = consumer.fetch_watermarks(topic, partition, ANSWER_TIMEOUT)?;
+    Ok(Log { begin, end, committed })
+}
+
 type Committed = HashMap<(String, i32), KafkaResult<Option<i64>>>;
 
 fn committed(consumer: &KafkaConsumer, waiting: &[Waiting]) -> KafkaResult<Committed> {

@@ -1,5 +1,6 @@
 //! One partition: what the receive loop and its worker share, and the worker.
 
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,12 +10,13 @@ use futures_util::FutureExt;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, size};
 use super::context::KafkaConsumer;
 use super::offsets::Progress;
+use super::start::{Log, ask_log};
 use super::{Limits, Observe, Take, TakeError, again};
 
 /// A partition that this replica reads.
@@ -56,9 +58,7 @@ impl Partition {
     pub(super) fn push(&self, record: Record, observe: &dyn Observe) -> bool {
         let bytes = size(&record);
         let mut shared = self.shared();
-        if !shared.backlog.push(record) {
-            return false;
-        }
+        shared.backlog.push(record);
         let changed = shared.changed();
         drop(shared);
         self.filled.notify_one();
@@ -76,20 +76,35 @@ impl Partition {
         self.shared().progress.fence()
     }
 
-    async fn batch(&self) -> Option<Vec<Record>> {
+    /// What comes next; `None` where it is stopped.
+    async fn next(&self, forgotten: &mut watch::Receiver<u64>) -> Option<Work> {
         loop {
             if self.stop.is_cancelled() {
                 return None;
             }
+            if forgotten.has_changed().unwrap_or(false) {
+                forgotten.borrow_and_update();
+                return Some(Work::Begin);
+            }
             let batch = self.shared().backlog.batch();
             if !batch.is_empty() {
-                return Some(batch);
+                return Some(Work::Take(batch));
             }
             tokio::select! {
                 () = self.filled.notified() => {}
+                Ok(()) = forgotten.changed() => forgotten.mark_changed(),
                 () = self.stop.cancelled() => {}
             }
         }
+    }
+
+    /// The offset of the next record, where one was taken.
+    fn reached(&self) -> Option<i64> {
+        self.shared().progress.next()
+    }
+
+    fn begin_anew(&self) {
+        self.shared().progress.begin_anew();
     }
 
     /// The batch in hand has to be repeated. Says whether [`Partition::pause`] changed.
@@ -138,6 +153,24 @@ fn store(consumer: &KafkaConsumer, topic: &str, partition: i32, next: i64) -> rd
     consumer.store_offsets(&offsets)
 }
 
+/// What a worker does.
+enum Work {
+    /// Compares what was taken with the log, and reads again what was forgotten.
+    Begin,
+    /// Hands records over.
+    Take(Vec<Record>),
+}
+
+impl Work {
+    /// First and last offset of what is handed over.
+    fn offsets(&self) -> Option<(i64, i64)> {
+        match self {
+            Work::Take(batch) => Some((batch.first()?.offset, batch.last()?.offset)),
+            Work::Begin => None,
+        }
+    }
+}
+
 /// What a worker works with.
 pub(super) struct Tools<T> {
     pub(super) take: Arc<T>,
@@ -148,78 +181,130 @@ pub(super) struct Tools<T> {
     pub(super) limits: Limits,
     /// What reads records again.
     pub(super) reader: ClientConfig,
+    /// Who may ask brokers.
+    pub(super) asking: Arc<Semaphore>,
 }
 
-/// Hands the partition's records over, batch by batch, until it is stopped.
+/// Does the work of a partition until it is stopped, each until it is done.
 pub(super) async fn work<T: Take>(partition: Arc<Partition>, tools: Tools<T>) {
-    let Tools {
-        consumer,
-        observe,
-        pace,
-        limits,
-        ..
-    } = &tools;
     let (topic, number) = (&*partition.topic, partition.partition);
     let flow = |changed: bool| {
         if changed {
-            pace.notify_one();
+            tools.pace.notify_one();
         }
     };
-    while let Some(batch) = partition.batch().await {
-        let (first, last) = (batch[0].offset, batch[batch.len() - 1].offset);
+    let mut forgotten = tools.take.forgotten();
+    let mut again_from = None;
+    let mut next = Some(Work::Begin);
+    while let Some(work) = next {
         let mut tries = 1;
-        let mut again_from = None;
-        while let Err(error) = tools.hand_over(&partition, &mut again_from, &batch).await {
+        while let Err(error) = tools.attempt(&partition, &work, &mut again_from).await {
             // What could not be read again is read again next time, with what has been forgotten meanwhile.
-            again_from = again_from.into_iter().chain(error.again_from).min();
+            again_from = earliest(again_from, error.again_from);
             if tries == 1 {
-                tracing::warn!(topic, partition = number, offset = first, last, %error,
+                tracing::warn!(topic, partition = number, offsets = ?work.offsets(), %error,
                     "records could not be taken, they are tried again until they are");
                 flow(partition.hold());
             }
-            observe.retried(topic, number);
+            tools.observe.retried(topic, number);
             tokio::select! {
-                () = tokio::time::sleep(backoff(limits, tries, rand::random())) => tries += 1,
+                () = tokio::time::sleep(backoff(&tools.limits, tries, rand::random())) => tries += 1,
                 () = partition.stop.cancelled() => return,
             }
         }
         if tries > 1 {
-            tracing::info!(
-                topic,
-                partition = number,
-                offset = first,
-                last,
-                tries,
-                "records were taken at last"
-            );
+            tracing::info!(topic, partition = number, offsets = ?work.offsets(), tries, "records were taken at last");
         }
-        flow(partition.taken(&batch, consumer, &**observe));
-        observe.taken(topic, number, batch.len(), tries);
+        let batch = match &work {
+            Work::Take(batch) => &batch[..],
+            Work::Begin => &[],
+        };
+        flow(partition.taken(batch, &tools.consumer, &*tools.observe));
+        if !batch.is_empty() {
+            tools.observe.taken(topic, number, batch.len(), tries);
+        }
+        next = partition.next(&mut forgotten).await;
     }
 }
 
 impl<T: Take> Tools<T> {
-    /// First what is to be read again, then the batch.
-    async fn hand_over(
-        &self,
-        partition: &Partition,
-        again_from: &mut Option<i64>,
-        batch: &[Record],
-    ) -> Result<(), TakeError> {
-        if let Some(from) = *again_from {
-            let offsets = from..batch[0].offset;
-            again::read(
-                &*self.take,
-                &self.reader,
-                &partition.topic,
-                partition.partition,
-                offsets,
-            )
-            .await?;
-            *again_from = None;
+    /// First what is to be read again, then the work.
+    async fn attempt(&self, partition: &Partition, work: &Work, again_from: &mut Option<i64>) -> Result<(), TakeError> {
+        let before = match work {
+            Work::Take(batch) => {
+                let first = batch.first().map(|record| record.offset);
+                if let Some(first) = first.filter(|first| partition.reached().is_some_and(|next| *first < next)) {
+                    self.go_back(partition, first).await?;
+                }
+                first
+            }
+            Work::Begin => {
+                let (reached, forgotten) = self.begin(partition).await?;
+                *again_from = earliest(*again_from, forgotten);
+                reached
+            }
+        };
+        if let (Some(from), Some(before)) = (*again_from, before) {
+            self.read_again(partition, from..before).await?;
         }
-        take_caught(&*self.take, batch).await
+        *again_from = None;
+        match work {
+            Work::Take(batch) => take_caught(&*self.take, batch).await,
+            Work::Begin => Ok(()),
+        }
     }
+
+    /// The offset of the next record, and that from which on records were forgotten. Where nobody has read the partition yet
+    /// there is neither.
+    async fn begin(&self, partition: &Partition) -> Result<(Option<i64>, Option<i64>), TakeError> {
+        let log = self.ask(partition).await?;
+        let reached = partition.reached().or(log.committed);
+        let offset = reached.unwrap_or(log.end);
+        let forgotten = self.take.begin(&partition.topic, partition.partition, offset, log.end);
+        Ok((reached, forgotten.await?))
+    }
+
+    /// Offsets have gone back, which nobody has asked for. Where a log begins there, what was to come next was beyond its end:
+    /// so it is another log. Anything else has been taken, and is refused by its mark.
+    async fn go_back(&self, partition: &Partition, first: i64) -> Result<(), TakeError> {
+        let log = self.ask(partition).await?;
+        if log.begin == first {
+            self.take
+                .begin(&partition.topic, partition.partition, first, first)
+                .await?;
+            partition.begin_anew();
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, partition: &Partition) -> Result<Log, TakeError> {
+        let _asking = self.asking.acquire().await.map_err(TakeError::new)?;
+        let (consumer, topic, number) = (
+            Arc::clone(&self.consumer),
+            Arc::clone(&partition.topic),
+            partition.partition,
+        );
+        let asked = tokio::task::spawn_blocking(move || ask_log(&consumer, &topic, number));
+        asked.await.map_err(TakeError::new)?.map_err(TakeError::new)
+    }
+
+    async fn read_again(&self, partition: &Partition, offsets: Range<i64>) -> Result<(), TakeError> {
+        let (topic, number) = (&partition.topic, partition.partition);
+        tracing::warn!(
+            topic = &**topic,
+            partition = number,
+            ?offsets,
+            "records were taken and have been forgotten since: they are read again"
+        );
+        let records = again::read(&*self.take, &self.reader, topic, number, offsets).await?;
+        self.observe.again(topic, number, records);
+        Ok(())
+    }
+}
+
+/// The lower of two offsets, either of which may be missing.
+fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
 }
 
 /// A panic while taking is a failure like another: this partition stays, the others go on.

@@ -5,7 +5,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use aldis_crds::config_object::GATEWAY_LABEL;
-use aldis_crds::{ConfigObject, NotificationChannel, NotificationGateway, SECRET_USE_CHANNEL, SECRET_USE_LABEL};
+use aldis_crds::{
+    ConfigObject, NotificationChannel, NotificationGateway, SECRET_USE_CHANNEL, SECRET_USE_GATEWAY, SECRET_USE_LABEL,
+};
 use aldis_operator::objects::INSTALLATION_LABEL;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
@@ -76,7 +78,9 @@ pub fn start(client: &Client, namespace: Option<&str>, installation: &str) -> (S
     let stores = Stores {
         gateways: watching.all(any()),
         channels: watching.all(any()),
-        secrets: watching.all(any().labels(&format!("{SECRET_USE_LABEL}={SECRET_USE_CHANNEL}"))),
+        secrets: watching.all(any().labels(&format!(
+            "{SECRET_USE_LABEL} in ({SECRET_USE_CHANNEL},{SECRET_USE_GATEWAY})"
+        ))),
         certificates: watching.all(any().fields("type=kubernetes.io/tls")),
         deployments: watching.all(ours()),
         configs: watching.all(ours()),

@@ -1,9 +1,9 @@
-//! The keys of a channel, from Secrets of its own namespace that are labelled for it; only the named key is read.
+//! The keys of a channel or a gateway, from Secrets of its own namespace that are labelled for it; only the named key is read.
 
 use aldis_crds::channel::SecretKeyRef;
 use aldis_crds::contract::files::{MAX_KEY_FILE_NAME, key_file_name};
 use aldis_crds::contract::{Certificate, Secret as Key};
-use aldis_crds::{NotificationChannel, SECRET_USE_CHANNEL, SECRET_USE_LABEL};
+use aldis_crds::{NotificationChannel, SECRET_USE_CHANNEL, SECRET_USE_GATEWAY, SECRET_USE_LABEL};
 use k8s_openapi::api::core::v1::Secret;
 
 use super::index::{Entry, Index};
@@ -11,6 +11,8 @@ use super::{Object, ObjectName, Others, Problem, Reason, listed};
 
 /// The type of Secrets with a certificate.
 const TLS: &str = "kubernetes.io/tls";
+/// What a certificate in PEM has.
+pub(super) const CERTIFICATE: &str = "BEGIN CERTIFICATE-----";
 
 /// What a reference leads to.
 pub(super) enum Found {
@@ -60,15 +62,16 @@ struct Missing {
     message: String,
 }
 
-fn is_labelled(secret: &Secret) -> bool {
+fn is_labelled(secret: &Secret, use_: &str) -> bool {
     let labels = secret.metadata.labels.as_ref();
     labels
         .and_then(|labels| labels.get(SECRET_USE_LABEL))
-        .is_some_and(|use_| use_ == SECRET_USE_CHANNEL)
+        .map(String::as_str)
+        == Some(use_)
 }
 
 fn read(secret: &Entry<'_, Secret>, reference: &SecretKeyRef) -> Result<Key, Missing> {
-    if !is_labelled(secret.value) {
+    if !is_labelled(secret.value, SECRET_USE_CHANNEL) {
         let message = format!(
             "Secret {} is not for channels to read: label it {SECRET_USE_LABEL}: {SECRET_USE_CHANNEL}",
             secret.name
@@ -125,16 +128,49 @@ pub(super) fn certificate(secret: &Entry<'_, Secret>) -> Result<Certificate, (Re
         );
         return Err((Reason::RefNotPermitted, message));
     }
-    let part = |key: &str, mark: &str| {
-        let value = value(secret.value, key).ok_or_else(|| (Reason::SecretNotFound, no_key(secret, key)))?;
-        let is_pem = value.expose().windows(mark.len()).any(|text| text == mark.as_bytes());
-        let not_pem = || format!("Secret {}: {key} is not PEM: it has no line \"{mark}\"", secret.name);
-        is_pem.then_some(value).ok_or_else(|| (Reason::Invalid, not_pem()))
-    };
     Ok(Certificate {
-        chain: part("tls.crt", "BEGIN CERTIFICATE-----")?,
-        key: part("tls.key", "PRIVATE KEY-----")?,
+        chain: pem(secret, "tls.crt", CERTIFICATE)?,
+        key: pem(secret, "tls.key", "PRIVATE KEY-----")?,
     })
+}
+
+/// One key of a Secret, in PEM with this mark.
+pub(super) fn pem(secret: &Entry<'_, Secret>, key: &str, mark: &str) -> Result<Key, (Reason, String)> {
+    let value = required(secret, key)?;
+    let is_pem = value.expose().windows(mark.len()).any(|text| text == mark.as_bytes());
+    let not_pem = || format!("Secret {}: {key} is not PEM: it has no line \"{mark}\"", secret.name);
+    is_pem.then_some(value).ok_or_else(|| (Reason::Invalid, not_pem()))
+}
+
+/// The Secret of this name, which a gateway may read; `None` where it is known to exist, and cannot be read here.
+pub(super) fn of_gateway<'i>(
+    name: &ObjectName,
+    index: &'i Index<'_>,
+    other_secrets: &Others,
+) -> Result<Option<&'i Entry<'i, Secret>>, (Reason, String)> {
+    let label = format!("{SECRET_USE_LABEL}: {SECRET_USE_GATEWAY}");
+    match index.secrets.get(name) {
+        Some(secret) if is_labelled(secret.value, SECRET_USE_GATEWAY) => Ok(Some(secret)),
+        Some(_) => Err((
+            Reason::RefNotPermitted,
+            format!("Secret {name} is not for gateways to read: label it {label}"),
+        )),
+        None if other_secrets.have(name) => Ok(None),
+        None => Err((
+            Reason::SecretNotFound,
+            format!("there is no Secret {name}: create it, labelled {label}"),
+        )),
+    }
+}
+
+/// One key of a Secret, which is there.
+pub(super) fn required(secret: &Entry<'_, Secret>, key: &str) -> Result<Key, (Reason, String)> {
+    value(secret.value, key).ok_or_else(|| (Reason::SecretNotFound, no_key(secret, key)))
+}
+
+/// One key of a Secret, where it has it.
+pub(super) fn optional(secret: &Entry<'_, Secret>, key: &str) -> Option<Key> {
+    value(secret.value, key)
 }
 
 fn not_found(name: &ObjectName, index: &Index<'_>) -> Missing {
@@ -143,7 +179,7 @@ fn not_found(name: &ObjectName, index: &Index<'_>) -> Missing {
         .values()
         .filter(|secret| secret.name.namespace == name.namespace);
     let labelled: Vec<&str> = in_namespace
-        .filter(|secret| is_labelled(secret.value))
+        .filter(|secret| is_labelled(secret.value, SECRET_USE_CHANNEL))
         .map(|secret| secret.name.name.as_str())
         .collect();
     let message = if labelled.is_empty() {

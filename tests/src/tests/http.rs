@@ -1,12 +1,14 @@
 //! HTTP on a listener: a channel's own endpoints and the built-in ones, as callers and stock clients see them.
 
+use aldis_gateway::sabotage::Rule;
 use serde_json::{Value, json};
 
 use crate::deadline::until_equal;
-use crate::gateway::Gateway;
-use crate::kafka::{make_topic, shared};
+use crate::gateway::{Gateway, With};
+use crate::kafka::{Kafka, make_topic, shared};
 use crate::manifests::Manifests;
 use crate::node::Node;
+use crate::records::end;
 
 /// A channel press/news with endpoints, whose tokens say the role.
 fn manifests() -> Manifests {
@@ -272,4 +274,37 @@ async fn who_is_there_is_told_and_can_be_sent_away() {
         .await;
     assert_eq!(all, (200, json!({"disconnected": 1})));
     assert_eq!(second.disconnected().await, ("io server disconnect".to_owned(), false));
+}
+
+/// An event is published while Kafka is away, and the gateway dies: what was answered with success must be in Kafka.
+async fn published_and_killed(without: Option<Rule>) -> Result<(), String> {
+    let mut kafka = Kafka::down();
+    let manifests = manifests();
+    let address = kafka.address();
+    let with = With {
+        kafka: Some(&address),
+        without,
+        ..With::default()
+    };
+    let mut gateway = Gateway::start_with(&manifests.path(), with).await;
+    let caller = Caller::of(&gateway);
+    let answer = caller
+        .post("/press/rooms/a/news", json!({"title": "first"}), None)
+        .await;
+    gateway.kill().await;
+    kafka.start().await;
+    let topic = format!("{}.http", manifests.dead_letters);
+    make_topic(&address, &topic, 1, &[]).await;
+    let records = end(&address, &topic).await;
+    match (answer.0, records) {
+        (503, 0) => Ok(()),
+        other => Err(format!("answer and records in Kafka: {other:?}")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_21_what_is_published_over_http_is_in_kafka_before_it_is_answered() {
+    assert_eq!(published_and_killed(None).await, Ok(()));
+    let broken = published_and_killed(Some(Rule::PublishThroughKafka)).await;
+    println!("without it: {}", broken.expect_err("nobody notices"));
 }

@@ -43,17 +43,12 @@ spec:
     manifests
 }
 
-fn address(gateway: &Gateway) -> String {
-    let url = gateway.url("");
-    url.strip_prefix("http://").unwrap().to_owned()
-}
-
 async fn clients_survive(options: Value, library: &str) {
     let (manifests, kafka, redis) = (manifests(), shared().await, Redis::start().await);
     make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
     let mut first = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
     let second = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
-    let proxy = Proxy::before(&address(&first)).await;
+    let proxy = Proxy::before(&first.address()).await;
     let job = json!({
         "library": library, "url": format!("http://{}/news", proxy.address), "options": options,
         "clients": 4, "join": {"room": "a"}, "last": RECORDS,
@@ -68,7 +63,7 @@ async fn clients_survive(options: Value, library: &str) {
         producer.json(&manifests.topic, 0, &json!({"n": n, "room": "a"})).await;
         if n == RECORDS / 2 {
             // Where they come back to has never seen them.
-            proxy.lead_to(&address(&second));
+            proxy.lead_to(&second.address());
             first.kill().await;
         }
     }

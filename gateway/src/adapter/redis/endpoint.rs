@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aldis_crds::contract::{RedisKeys, Secret};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
     RedisError, TlsCertificates,
@@ -95,11 +96,23 @@ impl Endpoint {
         self
     }
 
-    /// With a certificate authority (PEM) in place of those of the web.
-    #[must_use]
-    pub fn with_ca(mut self, pem: Vec<u8>) -> Self {
-        self.ca = Some(pem);
-        self
+    /// With what Secrets hold.
+    ///
+    /// # Errors
+    /// What is wrong with them; the text does not show them.
+    pub fn with_keys(mut self, keys: &RedisKeys) -> Result<Self, String> {
+        let text = |secret: &Secret, what: &str| {
+            let text = std::str::from_utf8(secret.expose());
+            text.map(str::to_owned)
+                .map_err(|_| format!("the {what} for Redis is no text"))
+        };
+        if let Some(password) = &keys.password {
+            let username = keys.username.as_ref();
+            let username = username.map(|username| text(username, "username")).transpose()?;
+            self = self.with_credentials(username.as_deref(), &text(password, "password")?);
+        }
+        self.ca = keys.ca.as_ref().map(|ca| ca.expose().to_vec());
+        Ok(self)
     }
 
     /// Whether its keys are spread over several nodes.

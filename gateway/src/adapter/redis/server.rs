@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::endpoint::Endpoint;
 use super::scripts::Call;
@@ -23,10 +23,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One Redis.
 pub(super) struct Server {
-    endpoint: Endpoint,
+    endpoint: ArcSwap<Endpoint>,
     live: ArcSwapOption<Live>,
-    /// Held by who connects: others wait for it, rather than connect too.
-    connecting: Mutex<()>,
+    /// Held by who connects: others wait for it, rather than connect too. Who was reached last.
+    connecting: Mutex<Option<Arc<str>>>,
+    /// How often another one was reached than before.
+    restarts: watch::Sender<u64>,
 }
 
 /// A connection, and what it has reached.
@@ -47,10 +49,26 @@ pub(super) struct Identity {
 impl Server {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self {
-            endpoint,
+            endpoint: ArcSwap::from_pointee(endpoint),
             live: ArcSwapOption::empty(),
             connecting: Mutex::default(),
+            restarts: watch::Sender::new(0),
         }
+    }
+
+    /// Changes whenever another Redis, or the same one started anew, is reached.
+    pub(super) fn restarts(&self) -> watch::Receiver<u64> {
+        self.restarts.subscribe()
+    }
+
+    /// From the next connection on it is reached so.
+    pub(super) fn reach(&self, endpoint: Endpoint) {
+        self.endpoint.store(Arc::new(endpoint));
+    }
+
+    async fn client(&self) -> Result<Client, AdapterError> {
+        let endpoint = self.endpoint.load_full();
+        endpoint.client().await.map_err(|error| unavailable(&error))
     }
 
     /// Runs a script on a connection that has said which Redis it is.
@@ -104,36 +122,39 @@ impl Server {
             pushed(info);
             Ok::<_, std::convert::Infallible>(())
         });
-        let client = self.endpoint.client().await.map_err(|error| unavailable(&error))?;
-        connect(&client, &config).await
+        connect(&self.client().await?, &config).await
     }
 
     async fn live(&self) -> Result<Arc<Live>, AdapterError> {
         if let Some(live) = self.live.load_full() {
             return Ok(live);
         }
-        let _connecting = self.connecting.lock().await;
+        let mut before = self.connecting.lock().await;
         if let Some(live) = self.live.load_full() {
             return Ok(live);
         }
-        let client = self.endpoint.client().await.map_err(|error| unavailable(&error))?;
-        let mut connection = connect(&client, &config()).await?;
+        let mut connection = connect(&self.client().await?, &config()).await?;
         let identity = ask_identity(&mut connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        tracing::info!(redis = %self.endpoint, "redis can be reached");
+        tracing::info!(redis = %self.endpoint.load(), "redis can be reached");
         if let Some(unfit) = &identity.unfit {
-            tracing::warn!(redis = %self.endpoint, "{unfit}");
+            tracing::warn!(redis = %self.endpoint.load(), "{unfit}");
         }
+        let before = before.replace(Arc::clone(&identity.pair));
+        let is_another = before.is_some_and(|before| before != identity.pair);
         let live = Arc::new(Live { connection, identity });
         self.live.store(Some(Arc::clone(&live)));
+        if is_another {
+            self.restarts.send_modify(|restarts| *restarts += 1);
+        }
         Ok(live)
     }
 
     fn lose(&self, lost: &Arc<Live>) {
         let current = self.live.load_full();
         if current.is_some_and(|current| Arc::ptr_eq(&current, lost)) {
-            tracing::warn!(redis = %self.endpoint, "the connection to redis is lost");
+            tracing::warn!(redis = %self.endpoint.load(), "the connection to redis is lost");
             self.live.store(None);
         }
     }

@@ -240,15 +240,21 @@ impl<P: Publish> Subscriber<P> {
 
     async fn keep(self: Arc<Self>) {
         let mut pause = RETRY.0;
+        let mut told = None;
         loop {
             match self.connect().await {
                 Ok(()) => {
                     pause = RETRY.0;
+                    told = None;
                     self.link.send_replace(Link::Live);
                     tracing::info!("this replica hears what is published in redis");
                     self.watch().await;
                 }
-                Err(error) => tracing::debug!(%error, "redis can not be followed yet"),
+                Err(error) if told.as_ref() != Some(&error) => {
+                    tracing::warn!(%error, "redis can not be followed, it is tried again until it can");
+                    told = Some(error);
+                }
+                Err(_) => {}
             }
             self.silence().await;
             tokio::time::sleep(pause).await;
