@@ -297,8 +297,8 @@ impl Gateway {
         &self.status
     }
 
-    /// What is counted.
-    pub fn counts(&self) -> Arc<Metrics> {
+    /// Everything that is counted, for who adds to it.
+    pub fn all_metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.shared.metrics)
     }
 

@@ -144,11 +144,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(admin = %gateway.admin(), "the gateway runs");
 
     if let Source::Cluster(cluster) = &source {
-        cluster.count_in(gateway.counts());
+        cluster.count_in(gateway.all_metrics());
     }
     // Until the process ends: while it drains it says that it serves nothing.
-    let acknowledging =
-        acknowledger.map(|acknowledger| tokio::spawn(acknowledger.run(Arc::clone(gateway.status()), gateway.counts())));
+    let acknowledging = acknowledger
+        .map(|acknowledger| tokio::spawn(acknowledger.run(Arc::clone(gateway.status()), gateway.all_metrics())));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
