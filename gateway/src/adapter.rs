@@ -126,6 +126,9 @@ pub enum AdapterError {
     },
 }
 
+/// A partition of a topic.
+pub type TopicPartition = (Arc<str>, i32);
+
 /// How far a channel has come in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
@@ -279,6 +282,17 @@ pub enum SharedClaim {
     Claimed(StoredSession),
 }
 
+/// What became of a write to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is there.
+    Yes,
+    /// A later generation has the session.
+    TakenOver,
+    /// There is no such session any more.
+    Forgotten,
+}
+
 /// What a client does to its session.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionChange<'c> {
@@ -353,6 +367,18 @@ pub trait Adapter: Send + Sync + 'static {
         watch::channel(0).1
     }
 
+    /// Says that this replica is alive and, where they are given, which partitions the group has given it. Gives those for which
+    /// it stands in: their replica is dead, and the group has not noticed yet.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn stand_in(
+        &self,
+        _owned: Option<&[TopicPartition]>,
+    ) -> impl Future<Output = Result<Vec<TopicPartition>, AdapterError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
     /// Reads back what a client has missed: all of it, or nothing. No more than `bound`
     /// is held in memory for it. The rooms are hosted here; when it returns, everything
     /// that was numbered before it read has been published here.
@@ -386,7 +412,7 @@ pub trait Adapter: Send + Sync + 'static {
         async { Ok(SharedClaim::NotShared) }
     }
 
-    /// Writes to a session that replicas share. Gives false where a later generation has it: nothing was written.
+    /// Writes to a session that replicas share, unless a later generation has it, or it is gone.
     ///
     /// # Errors
     /// [`AdapterError::Unavailable`].
@@ -396,8 +422,8 @@ pub trait Adapter: Send + Sync + 'static {
         _pid: &Pid,
         _generation: Generation,
         _change: SessionChange<'_>,
-    ) -> impl Future<Output = Result<bool, AdapterError>> + Send {
-        async { Ok(true) }
+    ) -> impl Future<Output = Result<Written, AdapterError>> + Send {
+        async { Ok(Written::Yes) }
     }
 }
 

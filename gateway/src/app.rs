@@ -36,6 +36,7 @@ use crate::listeners::{Listeners, Ports};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
+use crate::sessions::shared::write;
 use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{InForce, Phase, Rejected, Status};
 
@@ -313,11 +314,14 @@ impl Gateway {
         async move {
             let (mut every, mut retry) = (tokio::time::interval(SWEEP), tokio::time::interval(RETRY));
             let mut keep = tokio::time::interval(KEEP_SESSIONS);
+            let mut restarts = shared.adapter.restarts();
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     _ = every.tick() => sweep(&shared).await,
                     _ = keep.tick(), if shared.adapter.is_shared() => keep_sessions(&shared).await,
+                    // It may have forgotten some of them.
+                    Ok(()) = restarts.changed() => keep_sessions(&shared).await,
                     _ = retry.tick() => {
                         let wanted = wanted.lock().await;
                         if !status.in_force().bad_listeners.is_empty() {
@@ -458,10 +462,9 @@ async fn keep_sessions(shared: &Shared) {
         let kept = shared.sessions.live(&channel.name).into_iter().filter_map(|session| {
             let (.., generation, _) = session.present()?;
             Some(async move {
-                let (channel, pid) = (ChannelRef::of(channel), &session.pid);
-                let stay = SessionChange::Stay;
+                let (channel, stay) = (ChannelRef::of(channel), SessionChange::Stay);
                 // One that is not kept now is kept by the next round.
-                shared.adapter.write_session(channel, pid, generation, stay).await.ok();
+                write(&shared.adapter, channel, &session, generation, stay).await.ok();
             })
         });
         let kept = futures_util::stream::iter(kept);

@@ -25,6 +25,7 @@ mod offsets;
 mod rebalance;
 mod receive;
 mod release;
+mod stand_in;
 mod start;
 mod survey;
 #[cfg(test)]
@@ -42,11 +43,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::TopicPartition;
+
 pub use self::backlog::{BATCH_BYTES, BATCH_RECORDS, HIGH_WATER_BYTES, HIGH_WATER_RECORDS, Marks};
 pub use self::errors::ErrorReason;
 
 /// How long the group waits for a member that does not answer before its partitions go to others. 6 s is the least that
-/// brokers allow by default: after a SIGKILL the partitions of a replica stand still that long.
+/// brokers allow by default: after a SIGKILL another replica stands in for that long, or the
+/// partitions stand still where none can.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How often a member says that it lives, and so how soon it hears of a rebalance: partitions of a replica that stopped
@@ -88,6 +92,9 @@ pub const SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
 /// How long a revoke or the shutdown waits for the last commit. 2 s; without it some records come again.
 pub const COMMIT_BUDGET: Duration = Duration::from_secs(2);
 
+/// How often a replica says that it is alive, and hears of those that are not. 200 ms.
+pub const ALIVE_EVERY: Duration = Duration::from_millis(200);
+
 /// Partitions of which brokers are asked at once how far they are, each on a thread. 8: a rebalance brings many together.
 pub const ASKED_AT_ONCE: usize = 8;
 
@@ -124,6 +131,18 @@ pub trait Take: Send + Sync + 'static {
         _log_end: i64,
     ) -> impl Future<Output = Result<Option<i64>, TakeError>> + Send {
         async { Ok(None) }
+    }
+
+    /// Says that this replica is alive and, where they are given, which partitions the group has given it. Gives those for which
+    /// it stands in until the group has noticed that their replica is dead.
+    ///
+    /// # Errors
+    /// What may pass.
+    fn stand_in(
+        &self,
+        _owned: Option<&[TopicPartition]>,
+    ) -> impl Future<Output = Result<Vec<TopicPartition>, TakeError>> + Send {
+        async { Ok(Vec::new()) }
     }
 
     /// Changes whenever what was taken may have been forgotten: then [`Take::begin`] is asked again.
@@ -168,6 +187,8 @@ pub trait Observe: Send + Sync + 'static {
     fn taken(&self, _topic: &str, _partition: i32, _records: usize, _tries: u32) {}
     /// A batch could not be taken and will be repeated.
     fn retried(&self, _topic: &str, _partition: i32) {}
+    /// Records of a partition were taken for a replica that is dead.
+    fn stood_in(&self, _topic: &str, _records: usize) {}
     /// Records that had been taken were read and taken again.
     fn again(&self, _topic: &str, _partition: i32, _records: usize) {}
     /// What a partition holds now, after a batch.

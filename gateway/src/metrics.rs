@@ -90,6 +90,7 @@ metrics! {
     received: IntCounterVec("aldis_consumer_records_total", "Records received from Kafka.", ["topic"]);
     received_bytes: IntCounterVec("aldis_consumer_bytes_total", "Bytes of the records received from Kafka.", ["topic"]);
     retries: IntCounterVec("aldis_consumer_retries_total", "Batches that could not be taken and were repeated.", ["topic"]);
+    stood_in: IntCounterVec("aldis_consumer_stood_in_total", "Records that were taken for a replica that is dead, before the group gave its partitions to others.", ["topic"]);
     again: IntCounterVec("aldis_consumer_again_total", "Records that were read and taken again because Redis had forgotten them.", ["topic"]);
     backlog: IntGaugeVec("aldis_consumer_backlog_records", "Records that wait in this replica for their partition's worker.", ["topic", "partition"]);
     paused: IntGaugeVec("aldis_consumer_paused", "1 where a partition is paused because its backlog is full or its batch is repeated.", ["topic", "partition"]);
@@ -348,6 +349,10 @@ impl ObserveConsumer for Metrics {
 
     fn retried(&self, topic: &str, _: i32) {
         self.retries.with_label_values(&[topic]).inc();
+    }
+
+    fn stood_in(&self, topic: &str, records: usize) {
+        self.stood_in.with_label_values(&[topic]).inc_by(records as u64);
     }
 
     fn again(&self, topic: &str, _: i32, records: usize) {

@@ -20,7 +20,7 @@ use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
 use tokio::sync::watch;
 
-use crate::adapter::{Adapter, AdapterError, ChannelRef, Mark, Unit};
+use crate::adapter::{Adapter, AdapterError, ChannelRef, Mark, TopicPartition, Unit};
 use crate::consume::{Take, TakeError};
 use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
@@ -244,6 +244,10 @@ impl<A: Adapter> Take for Pipeline<A> {
             }
         }
         Ok(forgotten.map(|from| from.max(offset - MOST_AGAIN)))
+    }
+
+    async fn stand_in(&self, owned: Option<&[TopicPartition]>) -> Result<Vec<TopicPartition>, TakeError> {
+        self.shared.adapter.stand_in(owned).await.map_err(TakeError::new)
     }
 
     fn forgotten(&self) -> watch::Receiver<u64> {

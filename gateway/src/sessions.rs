@@ -18,6 +18,8 @@ use crate::adapter::{Position, StoredSession};
 use crate::hub::{ClientId, Parted};
 use crate::sabotage::Rule;
 
+pub mod shared;
+
 /// Sessions of one channel that wait for their client. 100,000, some 50 MB; beyond it the one that has waited longest goes.
 pub const WAITING: usize = 100_000;
 

@@ -10,7 +10,7 @@ use super::memory::MemoryAdapter;
 use super::redis::RedisAdapter;
 use super::{
     Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Mark, Missed, Publish, SessionChange,
-    SharedClaim, Since, Unit,
+    SharedClaim, Since, TopicPartition, Unit, Written,
 };
 use crate::sessions::{Generation, Pid};
 
@@ -61,6 +61,10 @@ impl<P: Publish> Adapter for ChosenAdapter<P> {
         }
     }
 
+    async fn stand_in(&self, owned: Option<&[TopicPartition]>) -> Result<Vec<TopicPartition>, AdapterError> {
+        chosen!(self.stand_in(owned))
+    }
+
     async fn read(
         &self,
         channel: ChannelRef<'_>,
@@ -94,7 +98,7 @@ impl<P: Publish> Adapter for ChosenAdapter<P> {
         pid: &Pid,
         generation: Generation,
         change: SessionChange<'_>,
-    ) -> Result<bool, AdapterError> {
+    ) -> Result<Written, AdapterError> {
         chosen!(self.write_session(channel, pid, generation, change))
     }
 }

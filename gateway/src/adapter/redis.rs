@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Mark, Missed, Numbered, Position, Publish,
-    SessionChange, SharedClaim, Since, Source, Unit,
+    SessionChange, SharedClaim, Since, Source, TopicPartition, Unit, Written,
 };
 use crate::clock::Clock;
 use crate::sabotage::Rule;
@@ -32,6 +32,7 @@ mod answer;
 mod channel;
 mod endpoint;
 mod keys;
+mod leases;
 mod packed;
 mod scripts;
 mod server;
@@ -376,6 +377,10 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
         })
     }
 
+    async fn stand_in(&self, owned: Option<&[TopicPartition]>) -> Result<Vec<TopicPartition>, AdapterError> {
+        self.lease(owned).await
+    }
+
     fn restarts(&self) -> watch::Receiver<u64> {
         self.server.restarts()
     }
@@ -434,7 +439,7 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
         pid: &Pid,
         generation: Generation,
         change: SessionChange<'_>,
-    ) -> Result<bool, AdapterError> {
+    ) -> Result<Written, AdapterError> {
         self.write(&channel, pid, generation, change).await
     }
 

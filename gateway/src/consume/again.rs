@@ -15,13 +15,13 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::receive::record;
 use super::worker::take_caught;
-use super::{BATCH_RECORDS, Take, TakeError};
+use super::{BATCH_RECORDS, READ_AHEAD_KIB, Take, TakeError};
 use crate::kafka::client;
 
 /// How long brokers may take for a record. 15 s; beyond it the whole is tried again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What such a reader is made of. It is in no group, and commits nothing.
+/// What such a reader is made of, and one that stands in for a dead replica. It is in no group, and commits nothing.
 pub(super) fn config(bootstrap_servers: &[String]) -> ClientConfig {
     let mut config = client(bootstrap_servers, "aldis-gateway-again");
     config
@@ -31,6 +31,7 @@ pub(super) fn config(bootstrap_servers: &[String]) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         // What Kafka no longer has can not be read again.
         .set("auto.offset.reset", "earliest")
+        .set("queued.max.messages.kbytes", READ_AHEAD_KIB.to_string())
         .set("enable.partition.eof", "true");
     config
 }

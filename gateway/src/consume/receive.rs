@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::context::{Context, KafkaConsumer, Rebalancing, accept_none, give_back};
 use super::offsets::Start;
 use super::release::{Owned, release};
+use super::stand_in::{Reader, StandIn};
 use super::survey::Survey;
 use super::{
     ASKED_AT_ONCE, COMMIT_INTERVAL, ConsumerSettings, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT,
@@ -128,6 +129,16 @@ impl<T: Take> Receiver<T> {
         let mut topics_open = true;
         let mut turn = 0;
         self.subscribe();
+        let stand_in = StandIn {
+            state: self.state.subscribe(),
+            reader: Reader {
+                take: Arc::clone(&self.take),
+                observe: Arc::clone(&self.observe),
+                consumer: Arc::clone(&self.consumer),
+                config: self.reader.clone(),
+            },
+        };
+        tokio::spawn(stand_in.run(shutdown.clone()));
         loop {
             tokio::select! {
                 biased;

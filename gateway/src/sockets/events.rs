@@ -15,6 +15,7 @@ use super::{Direct, Guest, Namespace, client, rooms};
 use crate::adapter::{Adapter, AdapterError, ChannelRef, SessionChange};
 use crate::hub::{Changed, ClientId};
 use crate::sessions::Joined;
+use crate::sessions::shared::write;
 
 /// The events of one client.
 pub(super) struct Events<A> {
@@ -160,9 +161,14 @@ impl<A: Adapter> Events<A> {
         if !guest.may_come_back {
             return Ok(true);
         }
-        let (session, generation) = (&guest.session, guest.generation);
-        let written = adapter.write_session(ChannelRef::of(channel), &session.pid, generation, change);
-        written.await
+        write(
+            adapter,
+            ChannelRef::of(channel),
+            &guest.session,
+            guest.generation,
+            change,
+        )
+        .await
     }
 
     /// Nothing has changed, and the client may ask again.

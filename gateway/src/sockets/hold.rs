@@ -7,6 +7,7 @@ use super::identify::NotAdmitted;
 use super::resume::NotNow;
 use super::{Guest, Namespace};
 use crate::adapter::{Adapter, ChannelRef, SessionChange};
+use crate::sessions::shared::write;
 
 /// Longest that a CONNECT is held for a Redis that is away: 20 s. With a turn and a permit before it that is less than the 45 s
 /// after which a connection without CONNECT is closed.
@@ -46,8 +47,7 @@ impl<A: Adapter> Namespace<A> {
         };
         let (shared, session, generation) = (Arc::clone(&self.shared), Arc::clone(&guest.session), guest.generation);
         tokio::spawn(async move {
-            let adapter = &shared.adapter;
-            let written = adapter.write_session(ChannelRef::of(&channel), &session.pid, generation, change);
+            let written = write(&shared.adapter, ChannelRef::of(&channel), &session, generation, change);
             if let Err(error) = written.await {
                 tracing::debug!(channel = %channel.name, %error, "how a client went is not written down");
             }

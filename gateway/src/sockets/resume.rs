@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::{Shared, rooms};
 use crate::adapter::{
-    Adapter, AdapterError, Bound, ChannelRef, Incomplete, Missed, Position, SessionChange, SharedClaim, Since,
+    Adapter, AdapterError, Bound, ChannelRef, Incomplete, Missed, Position, SessionChange, SharedClaim, Since, Written,
 };
 use crate::hub::{Client, CloseReason, MAX_ROOMS, Parted};
 use crate::sabotage::Rule;
@@ -163,7 +163,7 @@ pub(super) async fn resume<A: Adapter>(
         };
         let adapter = &shared.adapter;
         let taken = adapter.write_session(ChannelRef::of(channel), &session.pid, generation, take);
-        if !taken.await? {
+        if taken.await? != Written::Yes {
             return Err(NotNow::TakenOver);
         }
     }

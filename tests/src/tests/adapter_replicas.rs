@@ -57,6 +57,35 @@ async fn a_room_that_nobody_hosts_any_more_is_no_longer_pushed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_nobody_was_in_when_another_epoch_began_is_hosted_in_that() {
+    let mut redis = Redis::start().await;
+    let one = replica(&redis);
+    let hosted = one.host(&["a"]).await;
+    one.deliver(KEEP, 0, &["a"]).await;
+    one.seen.wait_for(1).await;
+    let before = hosted.at.epoch.clone();
+    drop(hosted);
+    until("nothing is subscribed", async || {
+        let channels: Vec<String> = redis.ask(&["PUBSUB", "CHANNELS", &key("p:*")]).await;
+        channels.is_empty().then_some(())
+    })
+    .await;
+    redis.crash();
+    redis.restart().await;
+    let again = until("it can be hosted", async || {
+        one.adapter
+            .host(orders(KEEP).of(), &crate::adapters::rooms(&["a"]))
+            .await
+            .ok()
+    })
+    .await;
+    assert_ne!(again.at.epoch, before);
+    one.deliver(KEEP, 1, &["a"]).await;
+    one.seen.wait_for(2).await;
+    assert_eq!(one.seen.events(), ["0", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_two_replicas_take_is_taken_once() {
     let redis = Redis::start().await;
     let (one, two) = (replica(&redis), replica(&redis));

@@ -1,4 +1,5 @@
-//! Rules 17 and 18 of exact delivery: what was taken is compared with the log. Each holds, and its test fails where it is switched off.
+//! Rules 17, 18 and 20 of exact delivery: what was taken is compared with the log, and a dead replica's partitions are read on. Each
+//! holds, and its test fails where it is switched off.
 
 use aldis_gateway::sabotage::Rule;
 use serde_json::json;
@@ -188,4 +189,40 @@ async fn what_redis_has_forgotten_is_read_again_though_nothing_new_comes() {
     proxy.lead_to(&gateway.address());
     all(numbers(&client, 20).await, 1..=20).unwrap();
     assert_eq!(client.seen().ready[1]["recovered"], true);
+}
+
+/// A replica that reads the only partition is killed; its client's deliveries come from another one.
+async fn stood_in(without: Option<Rule>) -> Result<(), String> {
+    let lab = Lab::new(without).await;
+    let mut first = lab.gateway().await;
+    until_equal("it reads the partition", true, async || assigned(&first).await).await;
+    // Who comes later gets nothing: there is one partition.
+    let second = lab.gateway().await;
+    let client = lab.client(&second.url("/news")).await;
+    lab.produce(1..=10).await;
+    all(numbers(&client, 10).await, 1..=10)?;
+    first.kill().await;
+    lab.produce(11..=20).await;
+    all(numbers(&client, 20).await, 1..=20)?;
+    until_equal("the group has noticed", true, async || assigned(&second).await).await;
+    lab.produce(21..=30).await;
+    all(numbers(&client, 30).await, 1..=30)?;
+    let stood_in = format!("aldis_consumer_stood_in_total{{topic=\"{}\"}}", lab.manifests.topic);
+    match second.metrics().await.value(&stood_in) > 0.0 {
+        true => Ok(()),
+        false => Err("the partition stood still until the group had noticed".to_owned()),
+    }
+}
+
+/// Whether the group has given partitions to a replica.
+async fn assigned(gateway: &Gateway) -> bool {
+    let rebalances = "aldis_consumer_rebalances_total{change=\"assigned\"}";
+    gateway.metrics().await.value(rebalances) > 0.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_20_the_partitions_of_a_dead_replica_are_read_before_the_group_notices() {
+    assert_eq!(stood_in(None).await, Ok(()));
+    let broken = stood_in(Some(Rule::Lease)).await;
+    println!("without it: {}", broken.expect_err("nobody notices"));
 }

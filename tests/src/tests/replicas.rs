@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::deadline::within;
+use crate::deadline::{until_equal, within};
 use crate::gateway::Gateway;
 use crate::kafka::{make_topic, shared};
 use crate::manifests::Manifests;
-use crate::node::node;
+use crate::node::{Node, node};
 use crate::proxy::Proxy;
 use crate::records::Producer;
 use crate::redis::Redis;
@@ -141,4 +141,31 @@ async fn a_redis_that_comes_back_without_its_last_writes_costs_no_client_anythin
         assert_eq!(numbers, (1..=RECORDS).collect::<Vec<_>>(), "{client}");
         assert_eq!(client["connects"], 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_redis_has_forgotten_is_written_again() {
+    let (manifests, kafka, mut redis) = (manifests(), shared().await, Redis::start().await);
+    make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
+    let gateway = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
+    let node = Node::start();
+    // Its channel is there when Redis is saved, and it is not.
+    let before = node.connect(&gateway.url("/news"), json!({})).await;
+    before.join("join", json!({"room": "a"})).await;
+    let _: String = redis.ask(&["SAVE"]).await;
+    let client = node.connect(&gateway.url("/news"), json!({})).await;
+    client.join("join", json!({"room": "a"})).await;
+    redis.crash();
+    redis.restart().await;
+    client.join("join", json!({"room": "b"})).await;
+    until_equal("both sessions are there", 2, async || {
+        let sessions: Vec<String> = redis.ask(&["KEYS", "aldis:*}:s:*"]).await;
+        sessions.len()
+    })
+    .await;
+    let (_, ready) = client.come_back().await;
+    assert_eq!(
+        (&ready["recovered"], &ready["rooms"]),
+        (&json!(true), &json!(["room:a", "room:b"]))
+    );
 }

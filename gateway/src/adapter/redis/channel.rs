@@ -189,6 +189,9 @@ impl Followed {
             bytes: 0,
         };
         if behind.rooms.is_empty() {
+            // Nobody here has anything that goes on: the next fence says in which epoch the channel is.
+            self.position.epoch = "".into();
+            self.recent.clear();
             self.stage = Stage::Live;
             return None;
         }

@@ -11,6 +11,9 @@
 //! | `s:<pid>` | hash: a session |
 //! | `p:<room>` | publish/subscribe: what goes to the room |
 //! | `f:<replica>` | publish/subscribe: fences of one replica |
+//!
+//! Beside the channels, under the uid that none has, the empty one: `c`, a hash of partitions and the replicas that read them; `r`, the
+//! set of replicas; `a:<replica>`, which expires when it is dead.
 
 use std::fmt::Write as _;
 

@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::keys;
 use super::scripts::{self, Call, outcome};
 use super::{RedisAdapter, room_ttl};
-use crate::adapter::{AdapterError, ChannelRef, Position, Publish, SessionChange, SharedClaim, StoredSession};
+use crate::adapter::{AdapterError, ChannelRef, Position, Publish, SessionChange, SharedClaim, StoredSession, Written};
 use crate::hub::Parted;
 use crate::sessions::{Generation, Joined, NotRecovered, Pid, Start};
 
@@ -46,7 +46,7 @@ impl<P: Publish> RedisAdapter<P> {
         pid: &Pid,
         generation: Generation,
         change: SessionChange<'_>,
-    ) -> Result<bool, AdapterError> {
+    ) -> Result<Written, AdapterError> {
         let keys = self.keys(channel);
         let ttl = match change {
             SessionChange::Parted(_) => channel.keep.ttl_ms,
@@ -57,7 +57,11 @@ impl<P: Publish> RedisAdapter<P> {
             .arg(generation.number())
             .arg(ttl);
         let call = self.change(call, generation, &change);
-        Ok(outcome(&self.run(&keys, &call).await?) == "ok")
+        Ok(match outcome(&self.run(&keys, &call).await?) {
+            "ok" => Written::Yes,
+            "unknown" => Written::Forgotten,
+            _ => Written::TakenOver,
+        })
     }
 
     fn change(&self, call: Call, generation: Generation, change: &SessionChange<'_>) -> Call {

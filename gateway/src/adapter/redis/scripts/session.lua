@@ -5,8 +5,11 @@ if call('HGET', channel, 'redis') ~= pair then
 end
 local key, mine, what = base .. 's:' .. ARGV[2], tonumber(ARGV[3]), ARGV[5]
 local newest = tonumber(call('HGET', key, 'generation') or 0)
-if newest > mine or (what ~= 'take' and newest ~= mine) then
+if newest > mine then
   return {'refused'}
+end
+if what == 'change' and newest < mine then
+  return {'unknown'}
 end
 if what ~= 'change' then
   call('DEL', key)
