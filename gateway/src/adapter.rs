@@ -160,7 +160,7 @@ impl Keep {
         Self {
             size: channel.history_size,
             ttl_ms: channel.history_ttl_ms,
-            bytes: CHANNEL_BYTES,
+            bytes: CHANNEL_BYTES.min(usize::try_from(channel.limits.history_bytes).unwrap_or(usize::MAX)),
         }
     }
 }
@@ -393,6 +393,10 @@ pub trait Adapter: Send + Sync + 'static {
         bound: Bound,
     ) -> impl Future<Output = Result<Missed, Incomplete>> + Send;
 
+    /// How many bytes the channels of each namespace may keep together; the default for those that are not there. What is lowered is
+    /// dropped with the next [`Adapter::drop_old`].
+    fn set_history_bytes(&self, tenants: HashMap<String, usize>);
+
     /// Drops everything that can be read back of a channel that is gone. Its numbering goes on, should it come back.
     fn forget(&self, channel: ChannelRef<'_>) -> impl Future<Output = ()> + Send;
 
@@ -431,6 +435,9 @@ pub trait Adapter: Send + Sync + 'static {
 pub trait Publish: Send + Sync + 'static {
     /// Called in the order of `seq`, one at a time per channel, after the delivery can be read back. Must not block.
     fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>);
+
+    /// So many deliveries can not be read back any more: the channels of this namespace keep more than they may together.
+    fn forgot(&self, _namespace: &str, _deliveries: usize) {}
 
     /// It can not be proven that these rooms (`None`: all of the channel) were given everything: their clients are to be
     /// told so.

@@ -1,6 +1,6 @@
 //! app: the gateway, put together: configuration in, listeners and consumer running, until it is stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::egress;
 use crate::http::{Http, Publisher};
 use crate::hub::Hub;
 use crate::jwks::Jwks;
-use crate::limits::Permits;
+use crate::limits::{Permits, Rates};
 use crate::listener::close::Pace;
 use crate::listeners::{Listeners, Ports};
-use crate::metrics::Metrics;
+use crate::metrics::{Known, Metrics};
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
 use crate::sessions::shared::write;
@@ -143,6 +143,8 @@ impl Gateway {
             hub,
             entrance: Arc::default(),
             permits: Permits::default(),
+            rates: Rates::default(),
+            expiries: Arc::default(),
             sessions: Sessions::default(),
             jwks: Jwks::new(egress::Http::new()?, Arc::clone(&metrics), clock),
             metrics: Arc::clone(&metrics),
@@ -227,6 +229,8 @@ impl Gateway {
         self.shared.jwks.follow(&table);
         self.renew_redis(keys);
         self.shared.entrance.set_per_address(most_per_address(&table));
+        self.shared.adapter.set_history_bytes(history_bytes(&table));
+        self.shared.metrics.follow(Known::of(&table, &config.listeners));
         self.shared.table.store(Arc::new(table));
         let bad_listeners = self.listeners.follow(&config.listeners, keys).await;
         self.topics.send_if_modified(|current| {
@@ -428,6 +432,15 @@ fn endpoint(redis: &RedisConfig, keys: &Keys) -> Result<Endpoint, String> {
     Endpoint::parse(&redis.url)?.with_keys(&keys.redis)
 }
 
+/// What the channels of each namespace may keep together.
+fn history_bytes(table: &Table) -> HashMap<String, usize> {
+    let namespaces = table.channels().iter().map(|channel| &channel.name.namespace);
+    let granted = |namespace: &String| usize::try_from(table.tenant(namespace).history_bytes).unwrap_or(usize::MAX);
+    namespaces
+        .map(|namespace| (namespace.clone(), granted(namespace)))
+        .collect()
+}
+
 /// The most that any tenant is granted for one address: before CONNECT nobody knows whose a client is.
 fn most_per_address(table: &Table) -> u32 {
     let namespaces = table.channels().iter().map(|channel| &channel.name.namespace);
@@ -474,13 +487,15 @@ async fn keep_sessions(shared: &Shared) {
 
 /// Drops what channels no longer keep, also where nothing new comes, and tells silent clients where their channel stands.
 async fn sweep(shared: &Shared) {
+    sockets::expiry::sweep(shared).await;
     let table = shared.table.load_full();
     for channel in table.channels() {
         shared.adapter.drop_old(ChannelRef::of(channel)).await;
         let now = shared.clock.now();
-        shared.sessions.drop_old(&channel.name, channel.history_ttl_ms, now);
         if channel.history_size > 0 {
             shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
         }
     }
+    shared.sessions.sweep(&table, shared.clock.now());
+    shared.metrics.forget_gone();
 }

@@ -106,6 +106,11 @@ pub const START_MARGIN: Duration = Duration::from_secs(5);
 
 /// Who takes records: decode, route and the adapter behind one call.
 pub trait Take: Send + Sync + 'static {
+    /// Waits until records like these may be taken at all: nobody else waits for their partition. Given up when it is revoked.
+    fn ready(&self, _records: &[Record]) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// Takes records of one partition, in order.
     ///
     /// `Ok` means that for each of them every delivery was taken by the adapter, or the record was dead-lettered and that

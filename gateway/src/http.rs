@@ -34,8 +34,9 @@ mod stats;
 pub use publish::{IdempotencyKey, PublishError, Publisher};
 use stats::Counts;
 
-/// Longest body of a request, in bytes. 100 kB, as what clients send at once.
-pub const MAX_BODY: usize = 100_000;
+/// Longest body of a request, in bytes, whatever a tenant's `maxPayload` grants. 900 kB: with its headers it fits into a record as
+/// brokers take them by default (1 MB).
+pub const MAX_BODY: u64 = 900_000;
 /// How long the body of a request may take. 30 s: [`MAX_BODY`] over the slowest mobile network.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -89,7 +90,7 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
     };
     let endpoint = &channel.endpoints[index];
     let answer = async {
-        let body = read_json(&parts.headers, body, BODY_TIMEOUT).await?;
+        let body = read_json(&parts.headers, body, max_body(channel), BODY_TIMEOUT).await?;
         let identity = side.http.identity(channel, &parts.headers).await?;
         let query = parts.uri.query().unwrap_or_default();
         let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -212,6 +213,10 @@ impl<A: Adapter> Http<A> {
         event: aldis_core::http::Published,
         key: Option<IdempotencyKey>,
     ) -> Result<String, Refused> {
+        if !self.shared.deliveries_owed([channel]).is_zero() {
+            let message = "this channel's tenant is over its deliveriesPerSecond: repeat the request";
+            return Err(Refused::new(429, "too_many_deliveries", message));
+        }
         let now = self.shared.clock.now();
         let published = self.publisher.publish(&channel.name, event, key, now).await;
         published.map_err(|error| Refused::new(503, "unavailable", error.to_string()))
@@ -251,10 +256,15 @@ fn idempotency_key(
     }))
 }
 
+/// How long the body of a request to a channel may be.
+fn max_body(channel: &Channel) -> usize {
+    channel.limits.max_payload.min(MAX_BODY) as usize
+}
+
 /// The JSON body of a request; null where there is none. Only what says that it is JSON is read as JSON: so no web page can
 /// post here behind its reader's back.
-async fn read_json(headers: &HeaderMap, body: Body, within: Duration) -> Result<Json, Refused> {
-    let read = tokio::time::timeout(within, axum::body::to_bytes(body, MAX_BODY)).await;
+async fn read_json(headers: &HeaderMap, body: Body, max: usize, within: Duration) -> Result<Json, Refused> {
+    let read = tokio::time::timeout(within, axum::body::to_bytes(body, max)).await;
     let read = read.map_err(|_| {
         let seconds = within.as_secs();
         Refused::new(408, "too_slow", format!("the body was not there within {seconds} s"))
@@ -263,7 +273,7 @@ async fn read_json(headers: &HeaderMap, body: Body, within: Duration) -> Result<
         Refused::new(
             413,
             "too_large",
-            format!("the body is longer than {MAX_BODY} bytes, or broke off"),
+            format!("the body is longer than {max} bytes, or broke off"),
         )
     })?;
     if bytes.is_empty() {
@@ -303,7 +313,7 @@ fn refusal(refused: &Refused) -> Response {
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         response
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -332,10 +342,21 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_come_to_its_end_is_given_up() {
         let endless = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-        let refused = read_json(&HeaderMap::new(), endless, Duration::from_millis(1))
+        let refused = read_json(&HeaderMap::new(), endless, 9, Duration::from_millis(1))
             .await
             .unwrap_err();
         assert_eq!((refused.status, refused.code), (408, "too_slow"));
         assert_eq!(refusal(&refused).headers()[header::CONNECTION], "close");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_no_longer_than_its_tenant_may_send() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let read = async |max| read_json(&headers, Body::from("[1,2,3]"), max, BODY_TIMEOUT).await;
+        assert_eq!(read(7).await.unwrap().text(), "[1,2,3]");
+        let refused = read(6).await.unwrap_err();
+        assert_eq!((refused.status, refused.code), (413, "too_large"));
+        assert!(refused.message.contains("6 bytes"), "{}", refused.message);
     }
 }

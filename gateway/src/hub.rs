@@ -17,14 +17,14 @@ use crate::adapter::{Numbered, Position, Publish, Since};
 mod clients;
 mod outgoing;
 mod presence;
+mod rooms;
 
 use clients::{Clients, Member};
 use outgoing::Frames;
 pub use outgoing::Outgoing;
 pub use presence::{Presence, Whom};
-
-/// Rooms that one client may be in. 1,000: what it may be in costs memory for as long as its session is kept.
-pub const MAX_ROOMS: usize = 1_000;
+use rooms::TenantRooms;
+pub use rooms::{RoomLimits, RoomsFull};
 
 /// Tells a client where the channel stands: `(null, position)`. Clients take the position for what they have received.
 const BEACON_EVENT: &str = "aldis:position";
@@ -100,6 +100,8 @@ pub enum CloseReason {
     Dismissed,
     /// It can not be given all that came for it: it is told on its next attempt.
     HistoryGone,
+    /// Its token has expired: it may come back with a fresh one.
+    TokenExpired,
 }
 
 impl CloseReason {
@@ -110,6 +112,7 @@ impl CloseReason {
             CloseReason::TakenOver => "taken_over",
             CloseReason::Dismissed => "dismissed",
             CloseReason::HistoryGone => "history_gone",
+            CloseReason::TokenExpired => "token_expired",
         }
     }
 }
@@ -120,6 +123,8 @@ pub trait Observe: Send + Sync + 'static {
     fn sent(&self, _channel: &ChannelName, _clients: usize) {}
     /// A client was closed.
     fn closed(&self, _channel: &ChannelName, _reason: CloseReason) {}
+    /// So many deliveries can not be read back any more, because a tenant keeps too much.
+    fn forgot(&self, _namespace: &str, _deliveries: usize) {}
 }
 
 /// Observes nothing.
@@ -133,6 +138,8 @@ pub struct Hub<O = NoObserve> {
     /// Epoch of the adapter's numbering, for places before the first delivery.
     epoch: Arc<str>,
     channels: RwLock<HashMap<ChannelName, Arc<Mutex<Clients>>>>,
+    /// Rooms with clients, by namespace.
+    tenants: Mutex<HashMap<String, TenantRooms>>,
     next_id: AtomicU64,
     observe: O,
 }
@@ -144,8 +151,10 @@ pub enum Changed {
     Yes(Position),
     /// It was so already.
     No(Position),
-    /// The client is in [`MAX_ROOMS`] rooms.
+    /// The client is in as many rooms as it may be.
     TooMany,
+    /// Its channel or tenant has as many rooms as it may have.
+    Full,
     /// The client is gone.
     Gone,
 }
@@ -156,18 +165,29 @@ impl<O: Observe> Hub<O> {
         Self {
             epoch,
             channels: RwLock::default(),
+            tenants: Mutex::default(),
             next_id: AtomicU64::new(1),
             observe,
         }
     }
 
-    /// Adds a client that is about to connect, in `rooms` (no more than [`MAX_ROOMS`]) from the returned place on.
+    /// Adds a client that is about to connect, in `rooms` (no more than it may be in) from the returned place on.
     /// Deliveries for it are held, from before anybody reads what it has missed, until [`Hub::release`].
-    pub fn enter(&self, channel: &ChannelName, rooms: &[RoomKey]) -> (ClientId, Position) {
+    ///
+    /// # Errors
+    /// [`RoomsFull`], and it was not added.
+    pub fn enter(
+        &self,
+        channel: &ChannelName,
+        rooms: &[RoomKey],
+        limits: RoomLimits,
+    ) -> Result<(ClientId, Position), RoomsFull> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.with(channel, |clients| {
-            clients.add(id, Member::held(rooms));
-            (id, clients.position.clone())
+            let member = Member::held(rooms);
+            clients.rooms.take(&member.rooms, limits)?;
+            clients.add(id, member);
+            Ok((id, clients.position.clone()))
         })
     }
 
@@ -257,7 +277,7 @@ impl<O: Observe> Hub<O> {
     }
 
     /// Puts a client into a room: it gets every delivery after the returned place.
-    pub fn join(&self, channel: &ChannelName, id: ClientId, room: RoomKey) -> Changed {
+    pub fn join(&self, channel: &ChannelName, id: ClientId, room: RoomKey, limits: RoomLimits) -> Changed {
         self.with(channel, |clients| {
             let position = clients.position.clone();
             let Some(member) = clients.clients.get_mut(&id) else {
@@ -266,12 +286,14 @@ impl<O: Observe> Hub<O> {
             if member.rooms.contains(&room) {
                 return Changed::No(position);
             }
-            if member.rooms.len() >= MAX_ROOMS {
+            if member.rooms.len() >= limits.of_client {
                 return Changed::TooMany;
             }
+            if clients.rooms.take([&room], limits).is_err() {
+                return Changed::Full;
+            }
             member.rooms.insert(room.clone());
-            let link = Arc::clone(&member.link);
-            clients.add_to_room(room, id, link);
+            clients.rooms.add(room, id, &member.link);
             Changed::Yes(position)
         })
     }
@@ -286,7 +308,7 @@ impl<O: Observe> Hub<O> {
             if !member.rooms.remove(room) {
                 return Changed::No(position);
             }
-            clients.remove_from_room(room, id);
+            clients.rooms.remove(room, id);
             Changed::Yes(position)
         })
     }
@@ -303,13 +325,26 @@ impl<O: Observe> Hub<O> {
                 return (false, None);
             }
             let full = member.link.tell(&Frames::of(&numbered)) == Err(SendError::Full);
-            clients.remove_from_room(room, id);
+            clients.rooms.remove(room, id);
             (true, full.then(|| clients.remove(id)).flatten())
         });
         if let Some((member, _)) = slow {
             self.close(channel, &member, CloseReason::SlowConsumer);
         }
         expelled
+    }
+
+    /// Tells a client something by an event. One that has not been told yet what it has missed does not hear this either.
+    pub fn tell(&self, channel: &ChannelName, id: ClientId, event: &str, payload: Arc<str>) {
+        let slow = self.with(channel, |clients| {
+            let numbered = announcement(event, payload, clients.position.clone());
+            let member = clients.clients.get(&id).filter(|member| !member.link.is_held())?;
+            let full = member.link.tell(&Frames::of(&numbered)) == Err(SendError::Full);
+            full.then(|| clients.remove(id)).flatten()
+        });
+        if let Some((member, _)) = slow {
+            self.close(channel, &member, CloseReason::SlowConsumer);
+        }
     }
 
     /// Tells a client where the channel stands, if it has not heard so: what it says that it has received is then no older.
@@ -353,10 +388,13 @@ impl<O: Observe> Hub<O> {
         let clients = known.unwrap_or_else(|| {
             let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
             let empty = || {
-                Arc::new(Mutex::new(Clients::at(Position {
+                let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+                let tenant = tenants.entry(channel.namespace.clone()).or_default().clone();
+                let begin = Position {
                     epoch: Arc::clone(&self.epoch),
                     seq: 0,
-                })))
+                };
+                Arc::new(Mutex::new(Clients::at(begin, tenant)))
             };
             Arc::clone(channels.entry(channel.clone()).or_insert_with(empty))
         });
@@ -380,6 +418,10 @@ impl<O: Observe> Publish for Hub<O> {
             };
             self.close(channel, &member, reason);
         }
+    }
+
+    fn forgot(&self, namespace: &str, deliveries: usize) {
+        self.observe.forgot(namespace, deliveries);
     }
 
     fn broken(&self, channel: &ChannelName, rooms: Option<&[RoomKey]>) {

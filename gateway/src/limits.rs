@@ -1,4 +1,4 @@
-//! limits: what addresses, tenants and users may use at once, and how many may connect each second.
+//! limits: what addresses, tenants and users may use at once, and how many may connect, send and be delivered each second.
 //!
 //! ```text
 //! handshake   address ── too many, or the line is full ──→ 503, Retry-After
@@ -16,12 +16,17 @@ pub mod entrance;
 pub mod herd;
 pub mod permits;
 pub mod places;
+pub mod rate;
 
 pub use address::{Peer, Proxies};
 pub use entrance::{Busy, Entrance, Visit};
 pub use herd::Herd;
 pub use permits::{Full, Permit, Permits};
 pub use places::{Place, Places};
+pub use rate::{Rate, Rates};
+
+/// Events that all clients of a tenant may send each second, whatever each of them may. 20,000: a few tenths of a core's time.
+pub const TENANT_EVENTS_PER_SECOND: u32 = 20_000;
 
 /// How long a CONNECT is held for a permit: 5 s. Within it a dead connection of the same user mostly is noticed; less than half of
 /// a stock client's connect timeout, so that it does not give up first.

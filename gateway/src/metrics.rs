@@ -1,4 +1,6 @@
-//! Every metric of the gateway. Labels are closed sets, or names that the configuration gives: channels and topics.
+//! Every metric of the gateway. Labels are closed sets, or names that the configuration gives, for as long as it does.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aldis_core::identity::FaultReason;
 use aldis_core::reject::Reason;
@@ -13,6 +15,11 @@ use prometheus::{
 
 use crate::consume::{ErrorReason, Observe as ObserveConsumer, Rebalance};
 use crate::hub::{CloseReason, Observe as ObserveHub};
+
+mod gone;
+
+pub(crate) use gone::Known;
+use gone::Series;
 
 /// Buckets in seconds, from 100 µs to 10 s.
 const SECONDS: [f64; 16] = [
@@ -51,6 +58,8 @@ macro_rules! metrics {
         /// All metrics.
         pub struct Metrics {
             registry: Registry,
+            /// What came in force and may have left series behind.
+            known: Mutex<Option<Known>>,
             $($(#[$doc])* $field: $type,)*
         }
 
@@ -64,7 +73,11 @@ macro_rules! metrics {
                 $(let $field = metrics!(@make $type, $name, $help $(, $labels)?);
                 registry.register(Box::new($field.clone())).expect("each metric is registered once");)*
                 registry.register(Box::new(ProcessCollector::for_self())).expect("process metrics are registered once");
-                Self { registry, $($field,)* }
+                Self { registry, known: Mutex::default(), $($field,)* }
+            }
+
+            fn each(&self, work: impl Fn(&dyn Series)) {
+                $(work(&self.$field);)*
             }
         }
     };
@@ -108,6 +121,9 @@ metrics! {
     marks_dropped: IntCounterVec("aldis_marks_dropped_total", "Marks that were dropped because their topic was deleted and made anew.", ["channel"]);
     delivery_age: HistogramVec("aldis_delivery_age_seconds", "Age of a record when its deliveries are in the clients' queues.", ["channel"]);
     adapter_live: IntGauge("aldis_adapter_live", "1 while this replica hears what its adapter publishes and has missed nothing.");
+    history_dropped: IntCounterVec("aldis_history_dropped_total", "Deliveries that can not be read back any more because their tenant keeps historyBytes.", ["namespace"]);
+    paced: HistogramVec("aldis_paced_seconds", "Times for which records of a topic have waited because its channels or their tenant are over deliveriesPerSecond.", ["topic"]);
+    over_rate: IntCounterVec("aldis_deliveries_over_rate_total", "Deliveries over deliveriesPerSecond that were made all the same, because other tenants read their topic too.", ["channel"]);
     /// hub and clients
     sends: IntCounterVec("aldis_sends_total", "Events queued for clients: a delivery counts once for each client.", ["channel"]);
     closed: IntCounterVec("aldis_clients_closed_total", "Clients that the gateway closed, by reason. They come back.", ["channel", "reason"]);
@@ -152,6 +168,10 @@ impl Metrics {
         String::from_utf8(out).unwrap_or_default()
     }
 
+    fn lock_known(&self) -> MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn records(&self, channel: &ChannelName, outcome: RecordOutcome, count: usize) {
         self.records
             .with_label_values(&[channel.to_string().as_str(), outcome.as_str()])
@@ -192,6 +212,16 @@ impl Metrics {
         self.delivery_age
             .with_label_values(&[&channel])
             .observe(oldest_age_seconds.max(0.0));
+    }
+
+    pub(crate) fn paced(&self, topic: &str, seconds: f64) {
+        self.paced.with_label_values(&[topic]).observe(seconds);
+    }
+
+    pub(crate) fn over_rate(&self, channel: &ChannelName, deliveries: usize) {
+        self.over_rate
+            .with_label_values(&[&channel.to_string()])
+            .inc_by(deliveries as u64);
     }
 
     pub(crate) fn took(&self, seconds: f64) {
@@ -329,6 +359,12 @@ impl ObserveHub for Metrics {
             .with_label_values(&[channel.to_string().as_str(), reason.as_str()])
             .inc();
     }
+
+    fn forgot(&self, namespace: &str, deliveries: usize) {
+        self.history_dropped
+            .with_label_values(&[namespace])
+            .inc_by(deliveries as u64);
+    }
 }
 
 impl ObserveHub for std::sync::Arc<Metrics> {
@@ -338,6 +374,10 @@ impl ObserveHub for std::sync::Arc<Metrics> {
 
     fn closed(&self, channel: &ChannelName, reason: CloseReason) {
         ObserveHub::closed(&**self, channel, reason);
+    }
+
+    fn forgot(&self, namespace: &str, deliveries: usize) {
+        (**self).forgot(namespace, deliveries);
     }
 }
 

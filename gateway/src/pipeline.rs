@@ -28,6 +28,7 @@ use crate::sabotage::Rule;
 use crate::sockets::Shared;
 
 mod letters;
+mod pace;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -109,7 +110,7 @@ impl<A: Adapter> Pipeline<A> {
         let skip = batch.units.partition_point(|unit| done.is_appended(name, unit.offset));
         batch.units.drain(..skip);
         batch.outcomes.drain(..skip);
-        let Some(last) = batch.units.last().map(|unit| unit.offset) else {
+        let Some((last, topic)) = batch.units.last().map(|unit| (unit.offset, Arc::clone(&unit.topic))) else {
             return Ok(());
         };
         let appended = self
@@ -135,6 +136,7 @@ impl<A: Adapter> Pipeline<A> {
             metrics.records(name, outcome, 1);
         }
         if appended.deliveries > 0 {
+            self.made(&batch.channel, &topic, appended.deliveries);
             let age = self.shared.clock.now().0.saturating_sub(batch.oldest.0) as f64 / 1000.0;
             metrics.delivered(name, appended.deliveries, age);
         }
@@ -203,6 +205,12 @@ impl<'r> Routed<'r> {
 }
 
 impl<A: Adapter> Take for Pipeline<A> {
+    async fn ready(&self, records: &[Record]) {
+        if let Some(first) = records.first() {
+            self.wait_for_rate(&first.topic).await;
+        }
+    }
+
     async fn take(&self, records: &[Record]) -> Result<(), TakeError> {
         let Some(first) = records.first() else { return Ok(()) };
         let started = Instant::now();

@@ -6,22 +6,29 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aldis_core::identity::Identity;
 use aldis_core::json::Json;
 use aldis_core::room::RoomKey;
+use aldis_core::table::Table;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
 use crate::adapter::{Position, StoredSession};
 use crate::hub::{ClientId, Parted};
+use crate::limits::Peer;
 use crate::sabotage::Rule;
 
 pub mod shared;
 
-/// Sessions of one channel that wait for their client. 100,000, some 50 MB; beyond it the one that has waited longest goes.
+/// Sessions of one tenant that wait for their client, where it may not have more clients than that. 100,000, some 50 MB; beyond it
+/// those go whose user has most, and of these the ones that have waited longest ([`fair`]).
 pub const WAITING: usize = 100_000;
+
+mod fair;
+
+use fair::Owner;
 
 /// Names a session: 128 random bits, not derived from anything. Whoever has it and the identity may take the session over,
 /// so it is never shown.
@@ -84,6 +91,8 @@ impl Generation {
 pub struct Session {
     /// Its name.
     pub pid: Pid,
+    /// Where its client came from, once that is known.
+    from: OnceLock<Peer>,
     state: Mutex<State>,
 }
 
@@ -198,6 +207,7 @@ impl Sessions {
         let generation = Generation(1);
         let session = Arc::new(Session {
             pid: Pid::new(),
+            from: OnceLock::new(),
             state: Mutex::new(State {
                 identity: Arc::clone(identity),
                 generation,
@@ -244,6 +254,7 @@ impl Sessions {
     ) -> Claim {
         let session = Arc::new(Session {
             pid: pid.clone(),
+            from: OnceLock::new(),
             state: Mutex::new(State {
                 identity: Arc::clone(identity),
                 generation: stored.generation,
@@ -277,7 +288,7 @@ impl Sessions {
 
     /// Ends all sessions of a channel that is gone.
     pub fn forget(&self, channel: &ChannelName) {
-        self.with(channel, HashMap::clear);
+        self.lock().remove(channel);
     }
 
     /// Sessions whose client is there.
@@ -288,25 +299,51 @@ impl Sessions {
         })
     }
 
-    /// Ends sessions that have waited for longer than `ttl_ms`, and where too many wait those that have waited longest.
-    pub fn drop_old(&self, channel: &ChannelName, ttl_ms: i64, now: Millis) {
+    /// Ends sessions that have waited for longer than their channel keeps anything, and where too many of a tenant wait, those
+    /// of who has most.
+    pub fn sweep(&self, table: &Table, now: Millis) {
+        let mut waiting: HashMap<&str, usize> = HashMap::new();
+        for channel in table.channels() {
+            *waiting.entry(&channel.name.namespace).or_default() +=
+                self.drop_old(&channel.name, channel.history_ttl_ms, now);
+        }
+        for (namespace, waiting) in waiting {
+            let bound = WAITING.max(table.tenant(namespace).connections as usize);
+            if waiting > bound {
+                self.bound(namespace, bound);
+            }
+        }
+    }
+
+    /// Ends sessions that have waited for longer than `ttl_ms`; gives how many others wait.
+    pub fn drop_old(&self, channel: &ChannelName, ttl_ms: i64, now: Millis) -> usize {
+        let mut waiting = 0;
         self.with(channel, |sessions| {
             sessions.retain(|_, session| {
-                session
-                    .waits_since()
-                    .is_none_or(|since| now.0.saturating_sub(since.0) <= ttl_ms)
+                let since = session.waits_since();
+                let stays = since.is_none_or(|since| now.0.saturating_sub(since.0) <= ttl_ms);
+                waiting += usize::from(stays && since.is_some());
+                stays
             });
-            let mut waiting: Vec<_> = sessions
-                .values()
-                .filter_map(|session| Some((session.waits_since()?.0, session.pid.clone())))
-                .collect();
-            if let Some(too_many) = waiting.len().checked_sub(WAITING).filter(|many| *many > 0) {
-                waiting.sort_unstable_by_key(|(since, _)| *since);
-                for (_, pid) in &waiting[..too_many] {
-                    sessions.remove(pid);
-                }
-            }
         });
+        waiting
+    }
+
+    /// Leaves a tenant no more than `bound` sessions that wait.
+    fn bound(&self, namespace: &str, bound: usize) {
+        let mut channels = self.lock();
+        let of_tenant = channels.iter().filter(|(channel, _)| channel.namespace == namespace);
+        let waiting = of_tenant.flat_map(|(channel, sessions)| {
+            let waiting = sessions
+                .values()
+                .filter_map(|session| Some((session.waits_since()?, session)));
+            waiting.map(|(since, session)| (session.owner(channel), since, session.pid.clone()))
+        });
+        for (owner, pid) in fair::too_many(waiting, bound) {
+            if let Some(sessions) = channels.get_mut(&owner.channel) {
+                sessions.remove(&pid);
+            }
+        }
     }
 
     /// How many sessions a channel has.
@@ -315,12 +352,28 @@ impl Sessions {
     }
 
     fn with<T>(&self, channel: &ChannelName, work: impl FnOnce(&mut HashMap<Pid, Arc<Session>>) -> T) -> T {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        work(channels.entry(channel.clone()).or_default())
+        work(self.lock().entry(channel.clone()).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelName, HashMap<Pid, Arc<Session>>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
+    /// Its client has this address. The first counts.
+    pub fn came_from(&self, peer: Peer) {
+        self.from.set(peer).ok();
+    }
+
+    fn owner(&self, channel: &ChannelName) -> Owner {
+        Owner {
+            channel: channel.clone(),
+            user: self.lock().identity.user.clone(),
+            from: self.from.get().copied().unwrap_or(Peer::UNKNOWN),
+        }
+    }
+
     fn claim(self: Arc<Self>, identity: &Identity, now: Millis) -> Result<Claim, NotRecovered> {
         let mut state = self.lock();
         if state.ended {

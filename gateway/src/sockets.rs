@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::hub::{ClientId, Hub, Parted};
 use crate::jwks::Jwks;
-use crate::limits::{Entrance, Permit, Permits};
+use crate::limits::{Entrance, Peer, Permit, Permits, Rate, Rates};
 use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
@@ -45,6 +45,7 @@ use crate::wire::Link;
 mod args;
 mod client;
 mod events;
+pub(crate) mod expiry;
 mod hold;
 pub(crate) mod identify;
 pub(crate) mod recheck;
@@ -56,6 +57,7 @@ mod turns;
 use args::Args;
 use client::SocketClient;
 use events::{Events, Handler};
+use expiry::Expiries;
 use hold::HOLD;
 use identify::{NOT_SERVED, NotAdmitted};
 use resume::{Arrival, Offer, Seat};
@@ -75,6 +77,10 @@ pub struct Shared<A> {
     pub entrance: Arc<Entrance>,
     /// What clients have taken.
     pub permits: Permits,
+    /// What is counted each second.
+    pub rates: Rates,
+    /// Clients whose tokens expire.
+    pub expiries: Arc<Expiries>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The keys of the channels' issuers.
@@ -107,6 +113,8 @@ impl<A> Clone for Namespace<A> {
 struct Guest {
     identity: Arc<Identity>,
     permit: Arc<Permit>,
+    /// Its events each second.
+    events: Mutex<Rate>,
     /// Its wire, where it has one from the beginning.
     link: Option<Arc<dyn Link>>,
     session: Arc<Session>,
@@ -180,6 +188,7 @@ impl<A: Adapter> Namespace<A> {
         let permit = Arc::new(self.permit(socket, identity.user.as_deref()).await?);
         let arrive = || resume::resume(&self.shared, &channel, &identity, &offer, claim.as_ref());
         let arrival = self.hold(until, arrive).await?;
+        arrival.session.came_from(peer(socket));
         let pid = arrival.may_come_back.then(|| arrival.session.pid.reveal());
         let link = self.open_link(socket, pid);
         let guest = Arc::new(Guest {
@@ -189,6 +198,7 @@ impl<A: Adapter> Namespace<A> {
             waiting: self.transports.waiting(socket.id.as_str()),
             identity,
             permit,
+            events: Mutex::default(),
             link,
             session: Arc::clone(&arrival.session),
             generation: arrival.generation,
@@ -248,6 +258,7 @@ impl<A: Adapter> Namespace<A> {
     /// `None` where the client must come back: its session is another's meanwhile, or more came for it than is held.
     fn welcome(&self, socket: &Arc<Socket>, guest: &Guest, arrival: Arrival) -> Option<Seat> {
         self.channel()?;
+        let expires = guest.identity.expires;
         let client = SocketClient::new(
             Arc::clone(socket),
             Arc::clone(&self.transports),
@@ -255,6 +266,7 @@ impl<A: Adapter> Namespace<A> {
             guest.waiting.clone(),
             guest.identity.user.clone(),
             Arc::clone(&guest.permit),
+            expires.map(|expires| self.shared.expiries.watch(&self.channel, arrival.seat.id, expires)),
         );
         if !arrival.welcome(&self.shared, &guest.identity, Box::new(client)) {
             return None;
@@ -350,6 +362,11 @@ impl Guest {
     fn take_arrival(&self) -> Option<Arrival> {
         self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// The address that a client is counted by.
+fn peer(socket: &Socket) -> Peer {
+    socket.req_parts().extensions.get().copied().unwrap_or(Peer::UNKNOWN)
 }
 
 /// The query of the first request, decoded.

@@ -1,7 +1,8 @@
 // A stock Socket.IO client for the tests: does what it is told on standard input and tells what it sees on standard
 // output, one JSON object a line each.
 //
-//   {do: "connect", client, library: "4.7" | "4.8", url, options}     options are those of io()
+//   {do: "connect", client, library: "4.7" | "4.8", url, options}     options are those of io(), and
+//                                       tokens: what its `auth` function gives, one after the other, the last for ever
 //   {do: "emit", client, event, args, ack}                            with ack (a number) an acknowledgement is told
 //   {do: "disconnect", client}
 //   {do: "drop", client}                                the connection breaks; the client comes back by itself
@@ -27,7 +28,9 @@ const tell = (what) => process.stdout.write(JSON.stringify(what) + "\n");
 
 const commands = {
   connect({ client, library, url, options }) {
-    const socket = libraries[library].io(url, options);
+    const { tokens, ...rest } = options;
+    if (tokens) rest.auth = (give) => give({ token: tokens.length > 1 ? tokens.shift() : tokens[0] });
+    const socket = libraries[library].io(url, rest);
     sockets.set(client, socket);
     const manager = socket.io;
     const upgraded = () => tell({ client, on: "upgrade", transport: manager.engine.transport.name });

@@ -116,15 +116,29 @@ spec:
     /// Grants the namespace press everything that it wants here, within `limits` (`{connections: 1}`), and others nothing
     /// but the same.
     pub(crate) fn limit(&self, limits: &str) {
-        self.grant(&format!("limits: {limits}"));
+        self.limit_each(&[("press", limits), ("other", limits)]);
+    }
+
+    /// The same for these namespaces, each within its limits.
+    pub(crate) fn limit_each(&self, tenants: &[(&str, &str)]) {
+        let tenants = tenants
+            .iter()
+            .map(|(tenant, limits)| (*tenant, format!("limits: {limits}")));
+        self.grant_each(tenants);
     }
 
     /// Grants the namespaces press and other everything that they want here, and `more` (`egress: [10.0.0.0/8]`).
     pub(crate) fn grant(&self, more: &str) {
+        self.grant_each(["press", "other"].map(|tenant| (tenant, more.to_owned())));
+    }
+
+    /// They may read the topic, and those whose names begin with it and a dot.
+    fn grant_each<'t>(&self, tenants: impl IntoIterator<Item = (&'t str, String)>) {
         let gateway = std::fs::read_to_string(self.path().join("gateway.yaml")).unwrap();
         let declared = gateway.split("  tenants:").next().unwrap();
-        let tenants: Vec<_> = ["press", "other"].map(|tenant| self.tenant(tenant, more)).into();
-        self.write("gateway.yaml", &format!("{declared}  tenants:\n{}", tenants.concat()));
+        let tenants = tenants.into_iter().map(|(tenant, more)| self.tenant(tenant, &more));
+        let tenants = tenants.collect::<String>();
+        self.write("gateway.yaml", &format!("{declared}  tenants:\n{tenants}"));
     }
 
     fn tenant(&self, name: &str, more: &str) -> String {
@@ -134,8 +148,9 @@ spec:
     namespaces: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}
     listeners: [web]
     paths: [\"/*\"]
-    topics: [{topic}]
-    authentication: [jwt, query, anonymous]
+    httpPaths: [\"/{{namespace}}/*\"]
+    topics: [{topic}, \"{topic}.*\"]
+    authentication: [jwt, query, anonymous, open]
     {more}
 "
         )

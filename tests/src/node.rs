@@ -327,6 +327,13 @@ impl Client {
         answer.clone()
     }
 
+    /// Sends an event that nobody acknowledges.
+    pub(crate) async fn emit(&self, event: &str, args: Value) {
+        self.agent
+            .tell(json!({"do": "emit", "client": self.number, "event": event, "args": args}))
+            .await;
+    }
+
     /// Joins, and checks that it was let in.
     pub(crate) async fn join(&self, event: &str, arg: Value) -> Value {
         let answer = self.ask(event, json!([arg])).await;

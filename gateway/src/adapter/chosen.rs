@@ -1,5 +1,6 @@
 //! The adapter that the configuration chooses.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aldis_core::identity::Identity;
@@ -73,6 +74,13 @@ impl<P: Publish> Adapter for ChosenAdapter<P> {
         bound: Bound,
     ) -> Result<Missed, Incomplete> {
         chosen!(self.read(channel, epoch, since, bound))
+    }
+
+    fn set_history_bytes(&self, tenants: HashMap<String, usize>) {
+        match self {
+            ChosenAdapter::Memory(adapter) => adapter.set_history_bytes(tenants),
+            ChosenAdapter::Redis(adapter) => adapter.set_history_bytes(tenants),
+        }
     }
 
     async fn forget(&self, channel: ChannelRef<'_>) {

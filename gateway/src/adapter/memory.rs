@@ -1,7 +1,7 @@
 //! The adapter in memory, for one process: `aldis dev`, and the twin that other adapters are compared with.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
@@ -13,8 +13,10 @@ use super::{
 use crate::clock::Clock;
 
 mod history;
+mod tenants;
 
 use history::History;
+use tenants::{Kept, Tenants};
 
 /// A name for the numbering of this process: what is in memory is never continued.
 pub fn new_epoch() -> Arc<str> {
@@ -25,17 +27,24 @@ pub fn new_epoch() -> Arc<str> {
 pub struct MemoryAdapter<P> {
     epoch: Arc<str>,
     channels: Mutex<HashMap<ChannelName, Arc<Mutex<Numbers>>>>,
+    tenants: Tenants,
     publish: Arc<P>,
     clock: Clock,
 }
 
 /// Numbers of one channel.
-#[derive(Default)]
 struct Numbers {
     seq: u64,
     /// Last offset taken, by topic and partition: as many as the channel's topics have partitions.
     marks: HashMap<(Arc<str>, i32), i64>,
     history: History,
+    /// What its tenant keeps, and what was counted there of this channel.
+    tenant: Arc<Kept>,
+    counted: usize,
+}
+
+fn lock(numbers: &Mutex<Numbers>) -> MutexGuard<'_, Numbers> {
+    numbers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<P: Publish> MemoryAdapter<P> {
@@ -44,6 +53,7 @@ impl<P: Publish> MemoryAdapter<P> {
         Self {
             epoch,
             channels: Mutex::default(),
+            tenants: Tenants::default(),
             publish,
             clock,
         }
@@ -51,7 +61,29 @@ impl<P: Publish> MemoryAdapter<P> {
 
     fn numbers(&self, channel: &ChannelName) -> Arc<Mutex<Numbers>> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(channels.entry(channel.clone()).or_default())
+        let numbers = channels.entry(channel.clone()).or_insert_with(|| {
+            Arc::new(Mutex::new(Numbers {
+                seq: 0,
+                marks: HashMap::new(),
+                history: History::default(),
+                tenant: self.tenants.of(&channel.namespace),
+                counted: 0,
+            }))
+        });
+        Arc::clone(numbers)
+    }
+
+    /// Drops the oldest of what a tenant's channels keep, where it is more than they may.
+    fn bound(&self, tenant: &Kept, namespace: &str) {
+        if !tenant.is_too_much() {
+            return;
+        }
+        let of_tenant: Vec<_> = {
+            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let channels = channels.iter().filter(|(channel, _)| channel.namespace == namespace);
+            channels.map(|(_, numbers)| Arc::clone(numbers)).collect()
+        };
+        self.publish.forgot(namespace, tenant.bound(&of_tenant));
     }
 
     fn position(&self, seq: u64) -> Position {
@@ -63,7 +95,7 @@ impl<P: Publish> MemoryAdapter<P> {
 
     fn take(&self, channel: &ChannelName, keep: Keep, units: Vec<Unit>) -> Appended {
         let numbers = self.numbers(channel);
-        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = lock(&numbers);
         let now = self.clock.now();
         let mut appended = Appended::default();
         for unit in units {
@@ -88,11 +120,21 @@ impl<P: Publish> MemoryAdapter<P> {
                 self.publish.publish(channel, &numbered);
             }
         }
+        numbers.count();
+        let tenant = Arc::clone(&numbers.tenant);
+        drop(numbers);
+        self.bound(&tenant, &channel.namespace);
         appended
     }
 }
 
 impl Numbers {
+    /// Counts what it keeps.
+    fn count(&mut self) {
+        let now = self.history.bytes();
+        self.tenant.changed(std::mem::replace(&mut self.counted, now), now);
+    }
+
     /// Moves the mark to this record, or says that it had passed it already.
     fn pass_mark(&mut self, unit: &Unit) -> bool {
         let mark = self
@@ -110,7 +152,7 @@ impl Numbers {
 impl<P: Publish> Adapter for MemoryAdapter<P> {
     async fn host(&self, channel: ChannelRef<'_>, _: &[RoomKey]) -> Result<Hosted, AdapterError> {
         let numbers = self.numbers(channel.name);
-        let seq = numbers.lock().unwrap_or_else(PoisonError::into_inner).seq;
+        let seq = lock(&numbers).seq;
         Ok(Hosted::new(self.position(seq), None))
     }
 
@@ -149,7 +191,7 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
             return Err(Incomplete::Epoch);
         }
         let numbers = self.numbers(channel.name);
-        let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = lock(&numbers);
         // A place that has not been reached is none of this numbering.
         if since.everyone > numbers.seq {
             return Err(Incomplete::Epoch);
@@ -157,18 +199,27 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         numbers.history.read(since, bound)
     }
 
+    fn set_history_bytes(&self, tenants: HashMap<String, usize>) {
+        self.tenants.set(tenants);
+    }
+
     async fn forget(&self, channel: ChannelRef<'_>) {
         let numbers = self.numbers(channel.name);
-        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = lock(&numbers);
         numbers.history = History::default();
         let seq = numbers.seq;
         numbers.history.forget_up_to(seq);
+        numbers.count();
     }
 
     async fn drop_old(&self, channel: ChannelRef<'_>) {
         let numbers = self.numbers(channel.name);
-        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = lock(&numbers);
         numbers.history.drop_old(channel.keep, self.clock.now());
+        numbers.count();
+        let tenant = Arc::clone(&numbers.tenant);
+        drop(numbers);
+        self.bound(&tenant, &channel.name.namespace);
     }
 }
 

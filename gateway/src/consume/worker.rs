@@ -164,9 +164,14 @@ enum Work {
 impl Work {
     /// First and last offset of what is handed over.
     fn offsets(&self) -> Option<(i64, i64)> {
+        Some((self.records().first()?.offset, self.records().last()?.offset))
+    }
+
+    /// What is handed over.
+    fn records(&self) -> &[Record] {
         match self {
-            Work::Take(batch) => Some((batch.first()?.offset, batch.last()?.offset)),
-            Work::Begin => None,
+            Work::Take(batch) => batch,
+            Work::Begin => &[],
         }
     }
 }
@@ -197,6 +202,10 @@ pub(super) async fn work<T: Take>(partition: Arc<Partition>, tools: Tools<T>) {
     let mut again_from = None;
     let mut next = Some(Work::Begin);
     while let Some(work) = next {
+        tokio::select! {
+            () = tools.take.ready(work.records()) => {}
+            () = partition.stop.cancelled() => return,
+        }
         let mut tries = 1;
         while let Err(error) = tools.attempt(&partition, &work, &mut again_from).await {
             // What could not be read again is read again next time, with what has been forgotten meanwhile.
@@ -215,10 +224,7 @@ pub(super) async fn work<T: Take>(partition: Arc<Partition>, tools: Tools<T>) {
         if tries > 1 {
             tracing::info!(topic, partition = number, offsets = ?work.offsets(), tries, "records were taken at last");
         }
-        let batch = match &work {
-            Work::Take(batch) => &batch[..],
-            Work::Begin => &[],
-        };
+        let batch = work.records();
         flow(partition.taken(batch, &tools.consumer, &*tools.observe));
         if !batch.is_empty() {
             tools.observe.taken(topic, number, batch.len(), tries);

@@ -13,7 +13,7 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde_json::json;
 
-use super::{BODY_TIMEOUT, Side, idempotency_key, json_response, read_json, refusal};
+use super::{BODY_TIMEOUT, Side, idempotency_key, json_response, max_body, read_json, refusal};
 use crate::adapter::Adapter;
 use crate::hub::Whom;
 
@@ -116,7 +116,7 @@ async fn publish<A: Adapter>(State(side): State<Side<A>>, place: Place, headers:
     let Path((namespace, channel)) = place;
     let answer = async {
         let caller = side.caller(&namespace, &channel, &headers, Operation::Publish).await?;
-        let body = read_json(&headers, body, BODY_TIMEOUT).await?;
+        let body = read_json(&headers, body, max_body(&caller.channel), BODY_TIMEOUT).await?;
         let field = |name: &str, max: usize| {
             let value = body.get(name).filter(|value| !value.is_null());
             let value = value.map(|value| value.as_str().filter(|text| !text.is_empty() && text.len() <= max));

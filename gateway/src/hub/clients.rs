@@ -1,6 +1,6 @@
 //! The clients of one channel: who is in which room, and what is held for whom.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,6 +10,7 @@ use aldis_core::time::Millis;
 use indexmap::IndexMap;
 
 use super::outgoing::{Frames, Outgoing};
+use super::rooms::{Rooms, TenantRooms};
 use super::{BEACON_EVENT, Client, ClientId, Pace, Parted, SendError, announcement};
 use crate::adapter::{Numbered, Position};
 use crate::sabotage::Rule;
@@ -22,7 +23,7 @@ pub(super) struct Clients {
     /// Place of the last delivery that passed here.
     pub(super) position: Position,
     pub(super) clients: IndexMap<ClientId, Member>,
-    pub(super) rooms: HashMap<RoomKey, IndexMap<ClientId, Arc<Link>>>,
+    pub(super) rooms: Rooms,
     /// When all clients were last told where the channel stands.
     pub(super) beacons_at: Millis,
 }
@@ -61,24 +62,21 @@ impl Member {
 }
 
 impl Clients {
-    pub(super) fn at(position: Position) -> Self {
+    pub(super) fn at(position: Position, tenant: TenantRooms) -> Self {
         Self {
             position,
             clients: IndexMap::new(),
-            rooms: HashMap::new(),
+            rooms: Rooms::of(tenant),
             beacons_at: Millis(i64::MIN),
         }
     }
 
+    /// Adds a client, whose rooms have their places.
     pub(super) fn add(&mut self, id: ClientId, member: Member) {
         for room in &member.rooms {
-            self.add_to_room(room.clone(), id, Arc::clone(&member.link));
+            self.rooms.add(room.clone(), id, &member.link);
         }
         self.clients.insert(id, member);
-    }
-
-    pub(super) fn add_to_room(&mut self, room: RoomKey, id: ClientId, link: Arc<Link>) {
-        self.rooms.entry(room).or_default().insert(id, link);
     }
 
     /// Sends to each client once; gives how many got it, and who could not take it.
@@ -118,7 +116,7 @@ impl Clients {
     pub(super) fn remove(&mut self, id: ClientId) -> Option<(Member, Parted)> {
         let member = self.clients.swap_remove(&id)?;
         for room in &member.rooms {
-            self.remove_from_room(room, id);
+            self.rooms.remove(room, id);
         }
         // A client that goes before it has had what it missed has not come as far as this channel.
         let parted = match *member.link.lock_held() {
@@ -142,15 +140,6 @@ impl Clients {
         };
         let removed = ids.into_iter().filter_map(|id| self.remove(id));
         removed.map(|(member, _)| member).collect()
-    }
-
-    pub(super) fn remove_from_room(&mut self, room: &RoomKey, id: ClientId) {
-        if let Some(members) = self.rooms.get_mut(room) {
-            members.swap_remove(&id);
-            if members.is_empty() {
-                self.rooms.remove(room);
-            }
-        }
     }
 }
 

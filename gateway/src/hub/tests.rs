@@ -68,7 +68,7 @@ fn delivery(seq: u64, audience: Audience) -> Arc<Numbered> {
 
 /// A client that is connected, and has not been told yet what it has missed.
 fn arrive<O: Observe>(hub: &Hub<O>, channel: &ChannelName, rooms: &[RoomKey], probe: &Probe) -> ClientId {
-    let (id, _) = hub.enter(channel, rooms);
+    let (id, _) = hub.enter(channel, rooms, RoomLimits::NONE).unwrap();
     assert!(hub.attach(channel, id, Box::new(probe.clone())));
     id
 }
@@ -89,8 +89,8 @@ fn a_client_in_several_rooms_gets_a_delivery_once_by_the_first_listed() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
     let id = connect(&hub, &orders, &probe);
-    hub.join(&orders, id, room("a"));
-    hub.join(&orders, id, room("b"));
+    hub.join(&orders, id, room("a"), RoomLimits::NONE);
+    hub.join(&orders, id, room("b"), RoomLimits::NONE);
     hub.publish(&orders, &delivery(1, to(&[("none", 0), ("b", 1), ("a", 0)])));
     hub.publish(&orders, &delivery(2, to(&[("a", 0), ("b", 1)])));
     assert_eq!(probe.seen(), ["ev \"second\" e:1", "ev \"first\" e:2"]);
@@ -101,10 +101,10 @@ fn only_members_and_only_of_this_channel_get_it() {
     let hub = Hub::new("e".into(), NoObserve);
     let probes = [Probe::default(), Probe::default(), Probe::default()];
     let other = connect(&hub, &channel("kitchen"), &probes[0]);
-    hub.join(&channel("kitchen"), other, room("a"));
+    hub.join(&channel("kitchen"), other, room("a"), RoomLimits::NONE);
     connect(&hub, &channel("orders"), &probes[1]);
     let member = connect(&hub, &channel("orders"), &probes[2]);
-    hub.join(&channel("orders"), member, room("a"));
+    hub.join(&channel("orders"), member, room("a"), RoomLimits::NONE);
     hub.publish(&channel("orders"), &delivery(1, to(&[("a", 0)])));
     assert_eq!(probes.map(|probe| probe.seen().len()), [0, 0, 1]);
 }
@@ -126,7 +126,7 @@ fn a_join_tells_the_place_from_which_it_counts() {
     let (orders, probe) = (channel("orders"), Probe::default());
     let id = connect(&hub, &orders, &probe);
     assert_eq!(
-        hub.join(&orders, id, room("a")),
+        hub.join(&orders, id, room("a"), RoomLimits::NONE),
         Changed::Yes(Position {
             epoch: "e".into(),
             seq: 0
@@ -137,8 +137,14 @@ fn a_join_tells_the_place_from_which_it_counts() {
         epoch: "e".into(),
         seq: 7,
     };
-    assert_eq!(hub.join(&orders, id, room("b")), Changed::Yes(place.clone()));
-    assert_eq!(hub.join(&orders, id, room("b")), Changed::No(place.clone()));
+    assert_eq!(
+        hub.join(&orders, id, room("b"), RoomLimits::NONE),
+        Changed::Yes(place.clone())
+    );
+    assert_eq!(
+        hub.join(&orders, id, room("b"), RoomLimits::NONE),
+        Changed::No(place.clone())
+    );
     assert_eq!(hub.leave(&orders, id, &room("b")), Changed::Yes(place.clone()));
     assert_eq!(hub.leave(&orders, id, &room("b")), Changed::No(place));
     hub.publish(&orders, &delivery(8, to(&[("b", 0)])));
@@ -156,7 +162,7 @@ fn a_client_that_is_full_is_closed_and_gets_nothing_more() {
     let quick = Probe::default();
     for probe in [&slow, &quick] {
         let id = connect(&hub, &orders, probe);
-        hub.join(&orders, id, room("a"));
+        hub.join(&orders, id, room("a"), RoomLimits::NONE);
     }
     for seq in 1..=3 {
         hub.publish(&orders, &delivery(seq, to(&[("a", 0)])));
@@ -172,14 +178,60 @@ fn rooms_without_clients_are_forgotten() {
     let orders = channel("orders");
     let id = connect(&hub, &orders, &Probe::default());
     for i in 0..100 {
-        hub.join(&orders, id, room(&i.to_string()));
+        hub.join(&orders, id, room(&i.to_string()), RoomLimits::NONE);
     }
     assert_eq!(hub.rooms(&orders), 100);
     hub.leave(&orders, id, &room("5"));
     assert_eq!(hub.rooms(&orders), 99);
     hub.disconnect(&orders, id);
     assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (0, 0));
-    assert_eq!(hub.join(&orders, id, room("a")), Changed::Gone);
+    assert_eq!(hub.join(&orders, id, room("a"), RoomLimits::NONE), Changed::Gone);
+}
+
+#[test]
+fn rooms_are_bounded_for_a_client_a_channel_and_a_tenant_and_given_back() {
+    let hub = Hub::new("e".into(), NoObserve);
+    let (orders, kitchen) = (channel("orders"), channel("kitchen"));
+    let cafe = ChannelName {
+        namespace: "cafe".to_owned(),
+        ..channel("orders")
+    };
+    let limits = RoomLimits {
+        of_client: 2,
+        of_channel: 3,
+        of_tenant: 4,
+    };
+    let [ann, bob] = [(); 2].map(|()| connect(&hub, &orders, &Probe::default()));
+    let cid = connect(&hub, &kitchen, &Probe::default());
+    let joins = |channel: &ChannelName, id, value: &str| match hub.join(channel, id, room(value), limits) {
+        Changed::Yes(_) => "yes",
+        Changed::No(_) => "no",
+        Changed::TooMany => "too many",
+        Changed::Full => "full",
+        Changed::Gone => "gone",
+    };
+    assert_eq!(
+        ["a", "b", "c", "a"].map(|room| joins(&orders, ann, room)),
+        ["yes", "yes", "too many", "no"]
+    );
+    assert_eq!([joins(&orders, bob, "a"), joins(&orders, bob, "c")], ["yes", "yes"]);
+    let enter = |rooms: &[&str]| {
+        let rooms: Vec<_> = rooms.iter().map(|value| room(value)).collect();
+        hub.enter(&orders, &rooms, limits).map(|(id, _)| id)
+    };
+    assert_eq!(enter(&["a", "d"]).err(), Some(RoomsFull), "of the channel");
+    assert_eq!([joins(&kitchen, cid, "a"), joins(&kitchen, cid, "b")], ["yes", "full"]);
+    let dora = enter(&["a", "b"]).unwrap();
+    let other = connect(&hub, &cafe, &Probe::default());
+    assert_eq!(joins(&cafe, other, "a"), "yes", "another tenant has rooms of its own");
+    hub.disconnect(&orders, ann);
+    assert_eq!(joins(&kitchen, cid, "b"), "full", "one is in each still");
+    hub.disconnect(&orders, dora);
+    assert_eq!(joins(&kitchen, cid, "b"), "yes");
+    for (channel, id) in [(&orders, bob), (&kitchen, cid), (&cafe, other)] {
+        hub.disconnect(channel, id);
+    }
+    assert!(enter(&["a", "b", "c"]).is_ok(), "all are given back");
 }
 
 #[test]
@@ -204,7 +256,7 @@ fn what_was_missed_comes_first_then_what_was_held_each_once_and_in_order() {
     for numbered in &missed[..2] {
         hub.publish(&orders, numbered);
     }
-    let (id, position) = hub.enter(&orders, &[room("a")]);
+    let (id, position) = hub.enter(&orders, &[room("a")], RoomLimits::NONE).unwrap();
     assert_eq!(position.seq, 4);
     hub.publish(&orders, &missed[2]);
     assert!(hub.attach(&orders, id, Box::new(probe.clone())));
@@ -249,7 +301,7 @@ fn a_client_that_goes_tells_how_far_it_had_come() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
     let id = connect(&hub, &orders, &probe);
-    hub.join(&orders, id, room("a"));
+    hub.join(&orders, id, room("a"), RoomLimits::NONE);
     hub.publish(&orders, &delivery(3, to(&[("a", 0)])));
     hub.publish(&orders, &delivery(9, to(&[("b", 0)])));
     assert_eq!(
@@ -289,7 +341,7 @@ fn what_was_held_of_a_room_that_was_joined_meanwhile_keeps_its_place() {
 fn a_client_that_never_connects_leaves_nothing_behind() {
     let hub = Hub::new("e".into(), NoObserve);
     let orders = channel("orders");
-    let (id, _) = hub.enter(&orders, &[room("a")]);
+    let (id, _) = hub.enter(&orders, &[room("a")], RoomLimits::NONE).unwrap();
     assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (1, 1));
     hub.disconnect(&orders, id);
     assert_eq!((hub.rooms(&orders), hub.connections(&orders)), (0, 0));
@@ -300,7 +352,7 @@ fn a_client_that_never_connects_leaves_nothing_behind() {
 fn one_for_whom_more_comes_than_is_held_does_not_get_in() {
     let hub = Hub::new("e".into(), NoObserve);
     let (orders, probe) = (channel("orders"), Probe::default());
-    let (id, _) = hub.enter(&orders, &[room("a")]);
+    let (id, _) = hub.enter(&orders, &[room("a")], RoomLimits::NONE).unwrap();
     for seq in 1..=4_097 {
         assert_eq!(hub.connections(&orders), 1, "{seq}");
         hub.publish(&orders, &delivery(seq, to(&[("a", 0)])));
@@ -332,9 +384,9 @@ fn silent_clients_hear_where_the_channel_stands_and_others_do_not() {
     let probes = [(); 4].map(|()| Probe::default());
     let silent = connect(&hub, &orders, &probes[0]);
     let busy = connect(&hub, &orders, &probes[1]);
-    hub.join(&orders, busy, room("a"));
+    hub.join(&orders, busy, room("a"), RoomLimits::NONE);
     let held = arrive(&hub, &orders, &[room("a")], &probes[2]);
-    hub.enter(&orders, &[room("a")]);
+    hub.enter(&orders, &[room("a")], RoomLimits::NONE).unwrap();
     connect(&hub, &channel("kitchen"), &probes[3]);
     hub.publish(&orders, &delivery(7, to(&[("a", 0)])));
 
@@ -383,7 +435,7 @@ fn one_that_can_not_even_hear_that_it_is_taken_out_is_closed() {
         ..Probe::default()
     };
     let id = connect(&hub, &orders, &slow);
-    hub.join(&orders, id, room("a"));
+    hub.join(&orders, id, room("a"), RoomLimits::NONE);
     assert!(hub.expel(&orders, id, &room("a"), "left", "{}".into()));
     assert_eq!((slow.closed.load(Ordering::SeqCst), hub.connections(&orders)), (1, 0));
 }

@@ -52,6 +52,8 @@ fn shared() -> Arc<Shared<Memory>> {
         sessions: Sessions::default(),
         entrance: Default::default(),
         permits: Default::default(),
+        rates: Default::default(),
+        expiries: Default::default(),
         jwks: Jwks::new(Http::new().unwrap(), Arc::clone(&metrics), clock),
         metrics,
         clock,

@@ -151,3 +151,52 @@ fn pids_differ_and_are_not_shown() {
     assert_eq!(a.pid.reveal().len(), 32);
     assert!(!format!("{a:?}").contains(a.pid.reveal()));
 }
+
+#[test]
+fn who_connects_again_and_again_pushes_out_own_sessions_and_nobody_elses() {
+    let sessions = Sessions::default();
+    let peer = |last: u8| Peer::of([192, 0, 2, last].into());
+    let begin = |channel: &ChannelName, user: Option<&str>, from: u8, since: i64| {
+        let identity = Identity {
+            user: user.map(str::to_owned),
+            ..(*identity("")).clone()
+        };
+        let start = Start {
+            at: begin(),
+            reason: None,
+        };
+        let (session, _) = sessions.begin(channel, &Arc::new(identity), start, Vec::new(), Millis(since));
+        session.came_from(peer(from));
+        session
+    };
+    let (kitchen, cafe) = (
+        ChannelName {
+            name: "kitchen".to_owned(),
+            ..channel()
+        },
+        ChannelName {
+            namespace: "cafe".to_owned(),
+            ..channel()
+        },
+    );
+    let others = [
+        (channel(), begin(&channel(), Some("ann"), 9, 0)),
+        (channel(), begin(&channel(), None, 7, 0)),
+        (kitchen.clone(), begin(&kitchen, Some("bob"), 9, 0)),
+        (cafe.clone(), begin(&cafe, Some("mallory"), 9, 0)),
+    ];
+    let (live, generation) = taken(&sessions);
+    let by_user: Vec<_> = (1..=20).map(|n| begin(&channel(), Some("mallory"), 9, n)).collect();
+    let by_address: Vec<_> = (1..=20).map(|n| begin(&channel(), None, 8, n)).collect();
+    sessions.bound("bistro", 13);
+    let there = |channel: &ChannelName, session: &Session| sessions.with(channel, |all| all.contains_key(&session.pid));
+    assert!(others.iter().all(|(channel, session)| there(channel, session)));
+    assert!(there(&channel(), &live), "one whose client is there does not wait");
+    for many in [by_user, by_address] {
+        let left: Vec<_> = many.iter().map(|session| there(&channel(), session)).collect();
+        assert_eq!(left, [vec![false; 15], vec![true; 5]].concat(), "the latest stay");
+    }
+    live.parted(generation, PARTED, Millis(0));
+    sessions.bound("bistro", 14);
+    assert_eq!(sessions.count(&channel()) + sessions.count(&kitchen), 14);
+}

@@ -94,6 +94,17 @@ impl Event {
     }
 }
 
+/// How many bytes an event is, with its attachments.
+pub(super) fn bytes(event: &Value) -> usize {
+    match event {
+        Value::Str(text, attachments) => {
+            let attachments = attachments.iter().flatten();
+            text.as_str().len() + attachments.map(Bytes::len).sum::<usize>()
+        }
+        Value::Bytes(bytes) => bytes.len(),
+    }
+}
+
 fn malformed(message: &str) -> Denial {
     Denial {
         code: "malformed_event",

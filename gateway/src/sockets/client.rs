@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError as EmitError, SocketError};
 
+use super::expiry::Watched;
 use crate::hub::{Client, CloseReason, Outgoing, Pace, SendError};
 use crate::limits::Permit;
 use crate::listener::polling::{TooMuch, Waiting};
@@ -22,6 +23,7 @@ pub(super) struct SocketClient {
     waiting: Option<Arc<Waiting>>,
     user: Option<String>,
     permit: Arc<Permit>,
+    _watched: Option<Watched>,
 }
 
 impl SocketClient {
@@ -33,6 +35,7 @@ impl SocketClient {
         waiting: Option<Arc<Waiting>>,
         user: Option<String>,
         permit: Arc<Permit>,
+        watched: Option<Watched>,
     ) -> Self {
         Self {
             socket,
@@ -41,6 +44,7 @@ impl SocketClient {
             link: link.map(OnceLock::from).unwrap_or_default(),
             waiting,
             permit,
+            _watched: watched,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a client sends: joins, leaves and events that are answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use aldis_core::channel::Channel;
 use aldis_core::membership::{Answer, Arguments, ClientEvent, Denial, Membership, denial_json};
@@ -11,9 +12,10 @@ use socketioxide::socket::Socket;
 use socketioxide_core::Value;
 
 use super::args::{Args, Event};
-use super::{Direct, Guest, Namespace, client, rooms};
+use super::{Direct, Guest, Namespace, Shared, args, client, rooms};
 use crate::adapter::{Adapter, AdapterError, ChannelRef, SessionChange};
-use crate::hub::{Changed, ClientId};
+use crate::hub::{Changed, ClientId, RoomLimits, RoomsFull};
+use crate::limits::TENANT_EVENTS_PER_SECOND;
 use crate::sessions::Joined;
 use crate::sessions::shared::write;
 
@@ -34,11 +36,16 @@ impl<A> Handler<A> {
 
 impl<A: Adapter> MessageHandler<LocalAdapter, Direct> for Handler<A> {
     fn call(&self, socket: Arc<Socket>, event: Value, ack_id: Option<i64>) {
-        let id = self.0.namespace.client(&socket, &self.0.guest);
+        let (namespace, guest) = (&self.0.namespace, &self.0.guest);
+        let id = namespace.client(&socket, guest);
+        if let Err(denial) = self.0.admit(&event) {
+            let refused = self.0.refuse(&denial);
+            return self.0.acknowledge(&socket, ack_id, &Args::of([refused.as_str()]));
+        }
         let (events, on) = (Arc::clone(&self.0), Arc::clone(&socket));
         let work = async move { events.handle(&on, id, event, ack_id).await };
-        if self.0.guest.turns.take(Box::pin(work)).is_err() {
-            self.0.namespace.close_slow(&socket);
+        if guest.turns.take(Box::pin(work)).is_err() {
+            namespace.close_slow(&socket);
         }
     }
 }
@@ -65,6 +72,37 @@ impl<A: Adapter> Events<A> {
         if self.guest.makes_room(args.bytes()).is_err() || ack.send(args).is_err_and(|error| client::is_full(&error)) {
             self.namespace.close_slow(socket);
         }
+    }
+
+    /// Whether an event is within what its client may send. It is asked when it comes, before anything of it is read.
+    fn admit(&self, event: &Value) -> Result<(), Denial> {
+        let (namespace, now) = (&self.namespace, Instant::now());
+        let denied = |code, message| Err(Denial { code, message });
+        let Some(channel) = namespace.channel() else {
+            return Ok(());
+        };
+        let limits = &channel.limits;
+        if !self.guest.may_send(limits.client_events_per_second, now) {
+            let message = format!("you may send {} events each second", limits.client_events_per_second);
+            return denied("too_many_events", message);
+        }
+        let tenant = &namespace.channel.namespace;
+        if !namespace
+            .shared
+            .rates
+            .tenant_events
+            .take(tenant, TENANT_EVENTS_PER_SECOND, now)
+        {
+            let message = "the clients of this channel's tenant send too much together: try again".to_owned();
+            return denied("too_many_events", message);
+        }
+        if args::bytes(event) as u64 > limits.max_payload {
+            return denied(
+                "too_large",
+                format!("an event has at most {} bytes", limits.max_payload),
+            );
+        }
+        Ok(())
     }
 
     /// Counts a refusal, and gives the acknowledgement that tells it.
@@ -119,7 +157,8 @@ impl<A: Adapter> Events<A> {
             Err(error) => return self.not_now("join", &shown, &error),
         };
         hub.reach(channel, &hosted.at);
-        let mut changed = hub.join(channel, id, room.clone());
+        let limits = namespace.shared.room_limits(by);
+        let mut changed = hub.join(channel, id, room.clone(), limits);
         if let Changed::Yes(position) = &changed {
             let joined = Joined {
                 at: position.seq,
@@ -139,7 +178,7 @@ impl<A: Adapter> Events<A> {
             }
             namespace.recheck_if_changed(by, guest);
         }
-        self.changed(id, "join", &shown, &changed)
+        self.changed(id, "join", &shown, &changed, limits)
     }
 
     async fn leave(&self, id: ClientId, by: &Channel, membership: &Membership) -> Arguments {
@@ -152,7 +191,7 @@ impl<A: Adapter> Events<A> {
             true => namespace.shared.hub.leave(&namespace.channel, id, &membership.room),
             false => Changed::Gone,
         };
-        self.changed(id, "leave", &membership.shown, &changed)
+        self.changed(id, "leave", &membership.shown, &changed, RoomLimits::NONE)
     }
 
     /// Where replicas share it, the session is written before the acknowledgement.
@@ -180,24 +219,48 @@ impl<A: Adapter> Events<A> {
     }
 
     /// `{ok, room, position}`: joins and leaves are acknowledged with the place from which they count.
-    fn changed(&self, id: ClientId, what: &'static str, shown: &str, changed: &Changed) -> Arguments {
-        tracing::debug!(channel = %self.namespace.channel, client = id, room = shown, what, "client changed its rooms");
-        self.namespace
-            .shared
-            .metrics
-            .client_event(&self.namespace.channel, what);
-        let denial = |code, message: &str| {
-            Arguments::One(denial_json(&Denial {
-                code,
-                message: message.to_owned(),
-            }))
-        };
+    fn changed(
+        &self,
+        id: ClientId,
+        what: &'static str,
+        shown: &str,
+        changed: &Changed,
+        limits: RoomLimits,
+    ) -> Arguments {
+        let denial = |code, message: String| Arguments::One(self.refuse(&Denial { code, message }));
         let position = match changed {
             Changed::Yes(position) | Changed::No(position) => position,
-            Changed::TooMany => return denial("too_many_rooms", "you are in 1,000 rooms: leave one first"),
-            Changed::Gone => return denial("failed", "the connection is closing"),
+            Changed::TooMany => {
+                let message = format!("you may be in {} rooms: leave one first", limits.of_client);
+                return denial("too_many_rooms", message);
+            }
+            Changed::Full => return denial("rooms_full", RoomsFull.to_string()),
+            Changed::Gone => return denial("failed", "the connection is closing".to_owned()),
         };
+        let (shared, channel) = (&self.namespace.shared, &self.namespace.channel);
+        tracing::debug!(%channel, client = id, room = shown, what, "client changed its rooms");
+        shared.metrics.client_event(channel, what);
         let joined = serde_json::json!({ "ok": true, "room": shown, "position": position.to_string() });
         Arguments::One(joined.to_string())
+    }
+}
+
+impl Guest {
+    /// Whether it may send one more event now.
+    fn may_send(&self, per_second: u32, now: Instant) -> bool {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.take(per_second, now)
+    }
+}
+
+impl<A> Shared<A> {
+    /// How many rooms there may be for the clients of a channel.
+    pub(super) fn room_limits(&self, channel: &Channel) -> RoomLimits {
+        let tenant = self.table.load().tenant(&channel.name.namespace);
+        RoomLimits {
+            of_client: channel.limits.rooms_per_connection as usize,
+            of_channel: channel.limits.rooms as usize,
+            of_tenant: tenant.rooms as usize,
+        }
     }
 }

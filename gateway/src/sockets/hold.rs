@@ -25,6 +25,7 @@ impl<A: Adapter> Namespace<A> {
         loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
+                Err(NotNow::RoomsFull(_)) => return Err(NotAdmitted::ForNow("rooms_full")),
                 Err(NotNow::TakenOver) => return Err(NotAdmitted::ForNow("taken_over")),
                 Err(NotNow::Unavailable(error)) if Instant::now() >= until => {
                     tracing::warn!(channel = %self.channel, %error, "a client can not connect now and is closed: it comes back");

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use aldis_core::channel::Channel;
 use aldis_core::identity::Identity;
+use aldis_core::membership::Denial;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -20,7 +21,7 @@ use super::{Shared, rooms};
 use crate::adapter::{
     Adapter, AdapterError, Bound, ChannelRef, Incomplete, Missed, Position, SessionChange, SharedClaim, Since, Written,
 };
-use crate::hub::{Client, CloseReason, MAX_ROOMS, Parted};
+use crate::hub::{Client, CloseReason, Parted, RoomsFull};
 use crate::sabotage::Rule;
 use crate::sessions::{Claim, Generation, Joined, NotRecovered, Session, Start};
 
@@ -78,6 +79,8 @@ enum Outcome {
 /// What a client is to have.
 #[derive(Default)]
 struct Wish {
+    /// How many rooms it may be in.
+    max_rooms: usize,
     /// Rooms; those that are to be read back have their place.
     rooms: Vec<Joined>,
     denied: Vec<Box<str>>,
@@ -101,6 +104,9 @@ pub(super) enum NotNow {
     /// A later connection has the session.
     #[error("a later connection has the session")]
     TakenOver,
+    /// There is no place for its rooms.
+    #[error(transparent)]
+    RoomsFull(#[from] RoomsFull),
 }
 
 /// Decides what a client gets back whose session has been claimed.
@@ -117,7 +123,7 @@ pub(super) async fn resume<A: Adapter>(
     let wish = wish(shared, channel, identity, offer, claim);
     let keys: Vec<_> = wish.rooms.iter().map(|joined| joined.room.clone()).collect();
     let hosted = shared.adapter.host(ChannelRef::of(channel), &keys).await?;
-    let seat = Seat::enter(&shared.hub, &channel.name, &keys, hosted);
+    let seat = Seat::enter(&shared.hub, &channel.name, &keys, hosted, shared.room_limits(channel))?;
     let read = match &wish.from {
         None => None,
         Some(Err(reason)) => Some(Err(*reason)),
@@ -222,7 +228,10 @@ fn wish<A: Adapter>(
     offer: &Offer,
     claim: Option<&Result<Claim, NotRecovered>>,
 ) -> Wish {
-    let mut wish = Wish::default();
+    let mut wish = Wish {
+        max_rooms: channel.limits.rooms_per_connection as usize,
+        ..Wish::default()
+    };
     match claim {
         Some(Ok(claim)) => {
             for joined in &claim.rooms {
@@ -239,6 +248,7 @@ fn wish<A: Adapter>(
             wish.add(rooms::auto(channel, identity));
             for asked in offer.joins() {
                 let joined = rooms::join(channel, identity, &asked.event(), shared.clock.now());
+                let joined = joined.and_then(|joined| wish.fits(joined));
                 wish.answers.push(rooms::answer(&joined));
                 wish.add(joined);
             }
@@ -318,12 +328,27 @@ impl Outcome {
 }
 
 impl Wish {
-    /// Adds rooms that it does not have yet, up to [`MAX_ROOMS`].
+    /// Adds rooms that it does not have yet, up to as many as it may be in.
     fn add(&mut self, rooms: impl IntoIterator<Item = Joined>) {
         for joined in rooms {
-            if self.rooms.len() < MAX_ROOMS && !self.rooms.iter().any(|known| known.room == joined.room) {
+            if self.rooms.len() < self.max_rooms && !self.has(&joined) {
                 self.rooms.push(joined);
             }
+        }
+    }
+
+    fn has(&self, joined: &Joined) -> bool {
+        self.rooms.iter().any(|known| known.room == joined.room)
+    }
+
+    /// A room that it may still be in beside the others.
+    fn fits(&self, joined: Joined) -> Result<Joined, Denial> {
+        match self.rooms.len() < self.max_rooms || self.has(&joined) {
+            true => Ok(joined),
+            false => Err(Denial {
+                code: "too_many_rooms",
+                message: format!("you may be in {} rooms", self.max_rooms),
+            }),
         }
     }
 }

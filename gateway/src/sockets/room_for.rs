@@ -20,7 +20,7 @@ impl<A: Adapter> Namespace<A> {
     /// A permit within the limits that are in force. Where there is none it is waited for: somebody may go.
     pub(super) async fn permit(&self, socket: &Socket, user: Option<&str>) -> Result<Permit, NotAdmitted> {
         let extensions = &socket.req_parts().extensions;
-        let peer = extensions.get::<Peer>().copied().unwrap_or(Peer::UNKNOWN);
+        let peer = super::peer(socket);
         let is_gone = || extensions.get::<Visit>().is_some_and(Visit::is_over);
         let mut waits = None;
         let until = Instant::now() + HOLD;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::deadline::until;
 use crate::gateway::Gateway;
 use crate::kafka::{Shared, make_topic, shared};
 use crate::manifests::Manifests;
@@ -108,6 +109,12 @@ async fn a_removed_channel_disconnects_its_clients_only_and_an_added_one_takes_c
     press.publish(2).await;
     stays.events(2).await;
     assert!(stays.seen().disconnects.is_empty());
+    let shown = async |name: &str| press.gateway.admin("/metrics").await.1.contains(name);
+    until("its series are gone", async || {
+        (!shown("press/sport").await).then_some(())
+    })
+    .await;
+    assert!(shown("press/news").await);
 
     // And once more: the name is free again.
     press.manifests.channel("sport", "sport:again");

@@ -74,6 +74,7 @@ impl History {
         while let Some(entry) = self.log.front() {
             match entry.numbered.upgrade() {
                 None => {}
+                Some(numbered) if !self.keeps(&numbered) => {}
                 Some(numbered) if entry.at.0 < oldest || self.bytes > keep.bytes => self.drop_oldest(&numbered),
                 Some(_) => break,
             }
@@ -107,14 +108,51 @@ impl History {
         }
     }
 
-    /// Counts no longer what no room keeps any more.
-    fn let_go(&mut self, dropped: Vec<Arc<Numbered>>) {
+    /// Counts no longer what no room keeps any more, whoever else still has it: clients that read it back, or are held.
+    fn let_go(&mut self, mut dropped: Vec<Arc<Numbered>>) {
+        dropped.sort_unstable_by_key(|numbered| numbered.position.seq);
+        dropped.dedup_by_key(|numbered| numbered.position.seq);
         for numbered in dropped {
-            // Held here alone: the caller's own is of another delivery.
-            if Arc::strong_count(&numbered) == 1 {
+            if !self.keeps(&numbered) {
                 self.kept -= 1;
                 self.bytes -= bytes(&numbered);
             }
+        }
+    }
+
+    /// Whether some room keeps a delivery.
+    fn keeps(&self, numbered: &Numbered) -> bool {
+        let seq = numbered.position.seq;
+        match &numbered.delivery.audience {
+            Audience::Everyone => self.everyone.has(seq),
+            Audience::Rooms(rooms) => {
+                let logs = rooms.iter().filter_map(|(room, _)| self.rooms.get(room));
+                logs.into_iter().any(|log| log.has(seq))
+            }
+        }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the oldest delivery that is kept came.
+    pub(super) fn oldest(&mut self) -> Option<Millis> {
+        loop {
+            let entry = self.log.front()?;
+            if entry.numbered.upgrade().is_some_and(|numbered| self.keeps(&numbered)) {
+                return Some(entry.at);
+            }
+            self.log.pop_front();
+        }
+    }
+
+    /// Drops the oldest delivery that is kept, if there is one.
+    pub(super) fn drop_one(&mut self) {
+        self.oldest();
+        if let Some(numbered) = self.log.pop_front().and_then(|entry| entry.numbered.upgrade()) {
+            self.drop_oldest(&numbered);
         }
     }
 
@@ -173,6 +211,12 @@ impl RoomLog {
             self.dropped = last.position.seq;
         }
         dropped
+    }
+
+    fn has(&self, seq: u64) -> bool {
+        self.after(seq.saturating_sub(1))
+            .next()
+            .is_some_and(|delivery| delivery.position.seq == seq)
     }
 
     /// Its deliveries after a place.

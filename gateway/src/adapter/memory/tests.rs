@@ -35,6 +35,11 @@ impl Publish for Seen {
         self.0.lock().unwrap().push(seen);
     }
 
+    fn forgot(&self, namespace: &str, deliveries: usize) {
+        let seen = (namespace.to_owned(), deliveries as u64, "forgot".to_owned());
+        self.0.lock().unwrap().push(seen);
+    }
+
     fn broken(&self, _: &ChannelName, _: Option<&[RoomKey]>) {}
 }
 
@@ -324,4 +329,96 @@ async fn no_more_is_read_than_was_asked_for() {
         .read(keeping(&channel("orders"), KEEP), "e", &since, few_bytes)
         .await;
     assert_eq!(read.unwrap_err(), Incomplete::TooMuch);
+}
+
+#[tokio::test]
+async fn what_a_reader_still_has_counts_no_longer_than_a_room_keeps_it() {
+    let (adapter, _) = adapter();
+    let keep = Keep { size: 1, ..KEEP };
+    let since = Since {
+        rooms: [(in_room("a"), 0)].into(),
+        everyone: 0,
+    };
+    let mut read = Vec::new();
+    for offset in 0..10 {
+        deliver(&adapter, keep, offset, &["a"]).await;
+        let since = Since {
+            rooms: since.rooms.keys().map(|room| (room.clone(), offset as u64)).collect(),
+            everyone: offset as u64,
+        };
+        read.push(
+            adapter
+                .read(keeping(&channel("orders"), keep), "e", &since, BOUND)
+                .await
+                .unwrap(),
+        );
+    }
+    let numbers = adapter.numbers(&channel("orders"));
+    let (kept, bytes, _) = lock(&numbers).history.size();
+    assert_eq!((kept, bytes), (1, 512 + 1));
+    // What is too old, and that somebody still has, is not taken off twice.
+    adapter
+        .drop_old(keeping(&channel("orders"), Keep { ttl_ms: -1, ..keep }))
+        .await;
+    let (kept, bytes, log) = lock(&numbers).history.size();
+    assert_eq!((kept, bytes, log), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn the_channels_of_a_tenant_share_its_bytes_and_the_oldest_of_all_go_first() {
+    let (mut adapter, seen) = adapter();
+    let keep = Keep { size: 100, ..KEEP };
+    let (orders, kitchen) = (channel("orders"), channel("kitchen"));
+    let cafe = ChannelName {
+        namespace: "cafe".to_owned(),
+        ..channel("orders")
+    };
+    let limits = |deliveries: usize| HashMap::from([("bistro".to_owned(), deliveries * 512)]);
+    let deliver = async |adapter: &MemoryAdapter<Seen>, channel: &ChannelName, offset: i64| {
+        let units = vec![unit(0, offset, &["e"])];
+        adapter.append(keeping(channel, keep), units).await.unwrap();
+    };
+    adapter.set_history_bytes(limits(16));
+    for n in 0..16 {
+        adapter.clock = Clock::fixed(Millis(n));
+        deliver(&adapter, &cafe, n).await;
+        deliver(&adapter, [&orders, &kitchen][n as usize % 2], n).await;
+    }
+    let readable = async |adapter: &MemoryAdapter<Seen>, channel: &ChannelName| {
+        let from = async |after: u64| {
+            let since = Since {
+                everyone: after,
+                ..Since::default()
+            };
+            adapter.read(keeping(channel, keep), "e", &since, BOUND).await.ok()
+        };
+        for after in 0.. {
+            if let Some(missed) = from(after).await {
+                return missed.0.len();
+            }
+        }
+        unreachable!()
+    };
+    let all = async |adapter: &MemoryAdapter<Seen>| {
+        [
+            readable(adapter, &orders).await,
+            readable(adapter, &kitchen).await,
+            readable(adapter, &cafe).await,
+        ]
+    };
+    assert_eq!(all(&adapter).await, [8, 8, 16], "as many as it may");
+    adapter.clock = Clock::fixed(Millis(16));
+    deliver(&adapter, &orders, 16).await;
+    assert_eq!(
+        all(&adapter).await,
+        [8, 7, 16],
+        "one of each, and another tenant keeps its own"
+    );
+    adapter.set_history_bytes(limits(4));
+    adapter.drop_old(keeping(&kitchen, keep)).await;
+    assert_eq!(all(&adapter).await, [2, 1, 16], "a lowered limit is in force at once");
+    let seen = seen.0.lock().unwrap();
+    let forgot: Vec<_> = seen.iter().filter(|(.., event)| event == "forgot").collect();
+    assert_eq!(forgot.iter().map(|(_, count, _)| count).sum::<u64>(), 14);
+    assert!(forgot.iter().all(|(namespace, ..)| namespace == "bistro"));
 }

@@ -6,7 +6,7 @@ use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
 use crate::adapter::{Hosted, Position};
-use crate::hub::{Client, ClientId, Hub, Parted};
+use crate::hub::{Client, ClientId, Hub, Parted, RoomLimits, RoomsFull};
 use crate::metrics::Metrics;
 
 /// A client in the hub, until it is told to leave. One that never connects is out again when this is dropped.
@@ -27,16 +27,17 @@ impl Seat {
         channel: &ChannelName,
         rooms: &[RoomKey],
         hosted: Hosted,
-    ) -> Self {
+        limits: RoomLimits,
+    ) -> Result<Self, RoomsFull> {
         hub.reach(channel, &hosted.at);
-        let (id, position) = hub.enter(channel, rooms);
-        Self {
+        let (id, position) = hub.enter(channel, rooms, limits)?;
+        Ok(Self {
             hub: Arc::clone(hub),
             channel: channel.clone(),
             id,
             position,
             _hosted: hosted,
-        }
+        })
     }
 
     /// The client is connected. Gives whether it still has its place.

@@ -11,7 +11,7 @@ use crate::adapter::memory::MemoryAdapter;
 use crate::adapter::{ChannelRef, Unit};
 use crate::clock::Clock;
 use crate::egress::Http;
-use crate::hub::{Changed, Hub, Outgoing, Pace, SendError};
+use crate::hub::{Changed, Hub, Outgoing, Pace, RoomLimits, SendError};
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 
@@ -122,6 +122,8 @@ impl House {
             jwks: Jwks::new(Http::new().unwrap(), Arc::clone(&metrics), clock),
             entrance: Default::default(),
             permits: Default::default(),
+            rates: Default::default(),
+            expiries: Default::default(),
             metrics,
             clock,
         };
@@ -197,7 +199,11 @@ impl House {
             ..
         } = &client.arrival;
         let joined = self.join_of(room);
-        match self.shared.hub.join(&seat.channel, seat.id, joined.room.clone()) {
+        match self
+            .shared
+            .hub
+            .join(&seat.channel, seat.id, joined.room.clone(), RoomLimits::NONE)
+        {
             Changed::Yes(position) => {
                 let at = position.seq;
                 session.joined(*generation, Joined { at, ..joined })
