@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::{dev, publish, tail, token, translate, validate};
+use crate::{dev, list, manual, publish, tail, token, translate, validate};
 
 /// Work with Aldis notification channels: watch what clients receive, publish records, issue tokens.
 #[derive(Debug, Parser)]
@@ -26,10 +26,13 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage. `aldis CO
 pub enum Command {
     Dev(dev::DevArgs),
     Validate(validate::ValidateArgs),
+    List(list::ListArgs),
     Translate(translate::TranslateArgs),
     Publish(publish::PublishArgs),
     Tail(tail::TailArgs),
     Token(token::TokenArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 /// A value that no message and no log shows.

@@ -24,7 +24,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 
 use crate::declared::{Declared, Elsewhere};
-use crate::report::Explain;
+use crate::report::{Explain, Progress};
 
 mod about;
 mod banner;
@@ -337,6 +337,8 @@ async fn wait_for_consumer(gateway: &Gateway, config: &GatewayConfig) {
     let wanted = config.channels.iter().any(|channel| !channel.spec.sources.is_empty());
     let mut state = gateway.consumer();
     if wanted {
+        let mut progress = Progress::new(false);
+        progress.show(|| "waiting for Kafka to give this gateway its partitions …".to_owned());
         tokio::time::timeout(PATIENCE, state.wait_for(|state| !state.assigned.is_empty()))
             .await
             .ok();

@@ -5,6 +5,7 @@ pub mod args;
 pub mod report;
 
 pub mod dev;
+pub mod list;
 pub mod translate;
 pub mod validate;
 
@@ -13,5 +14,7 @@ pub mod tail;
 pub mod token;
 
 pub mod declared;
+
+pub mod manual;
 
 pub mod client;

@@ -1,10 +1,11 @@
 //! The binary `aldis`: parses the arguments, runs the command, prints its error once.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use aldis_cli::args::{Cli, Command};
-use aldis_cli::report::Failure;
-use aldis_cli::{dev, publish, tail, token, translate, validate};
+use aldis_cli::report::{Failure, Style};
+use aldis_cli::{dev, list, manual, publish, tail, token, translate, validate};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -13,7 +14,7 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{failure}");
+            eprint!("{}", failure.text(Style::of(std::io::stderr().is_terminal())));
             failure.exit_code()
         }
     }
@@ -26,10 +27,13 @@ fn run(command: Command) -> Result<(), Failure> {
         match command {
             Command::Dev(args) => dev::run(args).await?,
             Command::Validate(args) => validate::run(args)?,
+            Command::List(args) => list::run(args)?,
             Command::Translate(args) => translate::run(args)?,
             Command::Publish(args) => publish::run(args).await?,
             Command::Tail(args) => tail::run(args).await?,
             Command::Token(args) => token::run(args)?,
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::man(args)?,
         }
         Ok(())
     })

@@ -2,6 +2,7 @@
 
 mod records;
 
+use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::args::{duration, key_value};
-use crate::report::Explain;
+use crate::report::{Explain, Progress};
 use records::{Record, RecordError};
 
 /// Default bound on the wait for a record's acknowledgement: brokers answer in milliseconds, a new leader is
@@ -173,6 +174,8 @@ impl Publisher {
     async fn publish(&self, mut records: records::Receiver) -> Result<(), PublishError> {
         let mut in_flight = FuturesOrdered::<Delivery>::new();
         let mut published = 0;
+        // What is printed line by line shows by itself how far it is.
+        let mut progress = Progress::new(std::io::stdout().is_terminal());
         let mut more = true;
         while more || !in_flight.is_empty() {
             tokio::select! {
@@ -181,6 +184,7 @@ impl Publisher {
                     let (partition, offset) = delivery.map_err(|error| self.failed(error, line, published))?;
                     print(&format!("{}/{partition}/{offset}", self.args.topic))?;
                     published += 1;
+                    progress.show(|| format!("{published} published, {} on their way", in_flight.len()));
                 }
                 record = records.recv(), if more && in_flight.len() < MAX_IN_FLIGHT => match record {
                     Some(record) => {

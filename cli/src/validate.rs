@@ -16,7 +16,7 @@ use aldis_operator::validate::Reason;
 use serde_json::{Value, json};
 
 use crate::declared::{Declared, Elsewhere, Finding, printable};
-use crate::report::Explain;
+use crate::report::{Explain, Style};
 
 /// Check manifests without a cluster
 ///
@@ -55,6 +55,8 @@ enum Format {
     Text,
     /// One JSON object with everything
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// Why the command fails. Problems are printed before it ends with [`ValidateError::Problems`].
@@ -91,10 +93,10 @@ impl Explain for ValidateError {
 pub fn run(args: ValidateArgs) -> Result<(), ValidateError> {
     let report = check(&args)?;
     let mut stdout = io::stdout().lock();
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let printed = match args.output {
-        Format::Text => report.text(stdout.is_terminal() && !no_color),
+        Format::Text => report.text(Style::of(stdout.is_terminal())),
         Format::Json => format!("{:#}\n", report.json()),
+        Format::Yaml => aldis_crds::crd::yaml_of(&report.json()),
     };
     stdout
         .write_all(printed.as_bytes())
@@ -144,28 +146,19 @@ fn check(args: &ValidateArgs) -> Result<Report, ValidateError> {
     })
 }
 
-const BOLD: &str = "\x1b[1m";
-const GREEN: &str = "\x1b[32m";
-const CYAN: &str = "\x1b[36m";
-const RESET: &str = "\x1b[0m";
-
 impl Report {
     /// A line for each problem and warning; where there are no problems, one that says what there is.
-    fn text(&self, colour: bool) -> String {
-        let paint = |style: &str, text: &str| {
-            let text = printable(text);
-            if colour { format!("{style}{text}{RESET}") } else { text }
-        };
+    fn text(&self, style: Style) -> String {
         let mut out = String::new();
         let mut line = |problem: &Problem, kind: &str| {
             let place = format!("{}:{}:{}:", problem.file.display(), problem.line, problem.column);
-            out.push_str(&paint(BOLD, &place));
+            out.push_str(&style.bold(&printable(&place)));
             out.push_str(kind);
             if !problem.object.is_empty() {
                 let _ = write!(out, " {}:", printable(&problem.object));
             }
             if !problem.field.is_empty() {
-                let _ = write!(out, " {}:", paint(CYAN, &problem.field));
+                let _ = write!(out, " {}:", style.cyan(&printable(&problem.field)));
             }
             let _ = writeln!(out, " {}", printable(&problem.message));
         };
@@ -189,7 +182,7 @@ impl Report {
                 (routes, "route"),
             ];
             let counts = counts.map(|(count, what)| counted(count, what)).join(", ");
-            let _ = writeln!(out, "{}: {counts}", paint(GREEN, "ok"));
+            let _ = writeln!(out, "{}: {counts}", style.green("ok"));
         }
         out
     }

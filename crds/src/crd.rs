@@ -29,6 +29,11 @@ pub fn plurals() -> Vec<String> {
     all().into_iter().map(|crd| crd.spec.names.plural).collect()
 }
 
+/// A value as one YAML document.
+pub fn yaml_of(value: &serde_json::Value) -> String {
+    yaml::print(value)
+}
+
 /// The CRD of one kind as YAML, or `None` where no kind has that plural name.
 pub fn yaml(plural: &str) -> Option<String> {
     let mut crd = all().into_iter().find(|crd| crd.spec.names.plural == plural)?;

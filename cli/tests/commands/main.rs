@@ -7,5 +7,6 @@ mod aldis;
 mod client;
 mod publish;
 mod server;
+mod surface;
 mod tail;
 mod token;
