@@ -1,11 +1,11 @@
-// Looks at the page of `aldis dev` as people do, in a headless Chromium: `node page.js SCENARIO URL [FILE]`. Ends with 0 when all
-// of it holds.
+// Looks at the page of `aldis dev`, and at that of a channel's OpenAPI document, as people do, in a headless Chromium:
+// `node page.js SCENARIO URL [FILE or TOKEN]`. Ends with 0 when all of it holds.
 "use strict";
 
 const assert = require("node:assert/strict");
 const { chromium } = require("playwright-core");
 
-const [scenario, url, file] = process.argv.slice(2);
+const [scenario, url, more] = process.argv.slice(2);
 /** As long as the tests wait for anything, in ms. */
 const PATIENCE = 30_000;
 
@@ -180,6 +180,32 @@ const scenarios = {
     assert.equal(grounds.size, 2, "light and dark differ");
   },
 
+  /** A channel's OpenAPI document: nothing without a token, then every operation with its rules. */
+  async docs(browser) {
+    const page = await browser.newPage({ colorScheme: "dark" });
+    page.setDefaultTimeout(PATIENCE);
+    const complaints = [];
+    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(error.message));
+    await page.goto(url);
+    await page.getByLabel("Token").fill(more);
+    assert.equal(await page.locator("details").count(), 0);
+    await page.keyboard.press("Enter");
+    await is(page, "title", "press/news");
+    assert.equal(await page.locator("details").count(), 12);
+    const publish = page.locator("details", { hasText: "POST/press/rooms/{room}/news" });
+    await publish.locator("summary").click();
+    const text = await publish.innerText();
+    for (const told of ["Idempotency-Key", "the title is too long", "size(body.title) < 20", "202", "413", "title: any"]) {
+      assert.ok(text.includes(told), `${told} is not in ${text}`);
+    }
+    const { poor, texts, ground } = await page.evaluate(measureContrast);
+    assert.ok(texts > 20 && ground !== "rgb(255, 255, 255)", `${texts} texts on ${ground}`);
+    assert.deepEqual(poor, []);
+    // The one that came without a token.
+    assert.deepEqual(complaints.filter((text) => !text.includes("401")), []);
+  },
+
   /** The picture in the README. */
   async picture(browser) {
     const page = await open(browser, "bistro/orders", { viewport: { width: 1200, height: 750 } });
@@ -192,7 +218,7 @@ const scenarios = {
     await page.waitForTimeout(2_000);
     await page.evaluate(() => document.activeElement.blur());
     await page.mouse.move(0, 0);
-    await page.screenshot({ path: file });
+    await page.screenshot({ path: more });
   },
 };
 

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::schema;
 
-/// An HTTP endpoint on the channel's listeners: it publishes an event, answers, or both.
+/// An HTTP endpoint on the channel's listeners: it publishes an event, answers, or both; or describes all of them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{ "required": ["publish"] }, { "required": ["respond"] }]))]
+#[schemars(extend("anyOf" = [{ "required": ["publish"] }, { "required": ["respond"] }, { "required": ["docs"] }]))]
 pub struct Endpoint {
     /// The request's method.
     pub method: Method,
@@ -31,6 +31,10 @@ pub struct Endpoint {
     /// An event that the request publishes. It goes through Kafka, and is answered once Kafka has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Publish>,
+    /// Whether the answer is the OpenAPI document of all that the channel answers over HTTP, which a browser shows as a page.
+    /// Such an endpoint is a GET, and has neither `publish` nor `respond`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub docs: bool,
     /// The answer. Default: 202 and `{id}` of what was published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<Respond>,

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use aldis_crds::channel::{Api as ApiSpec, Endpoint as EndpointSpec, Method};
+use aldis_crds::contract::ChannelConfig;
 use serde_json::Value as JsonValue;
 
 use crate::compiler::Compiler;
@@ -13,8 +14,11 @@ use crate::json::{Json, write_string};
 use crate::template::Template;
 use crate::time::Millis;
 
+mod built_in;
+mod document;
 mod path;
 
+pub use built_in::{BuiltIn, Health};
 pub use path::{PathPattern, Routed, Routing, decode_path};
 
 /// Kafka header of a record that came over HTTP: `namespace/name` of the channel that it is for.
@@ -41,6 +45,8 @@ pub struct Endpoint {
     body: Option<Template>,
     /// Whether the answer tells of the channel's clients: who counts them need not do so in vain.
     pub needs_stats: bool,
+    /// The channel's OpenAPI document, where that is the answer.
+    document: Option<String>,
 }
 
 #[derive(Debug)]
@@ -135,11 +141,15 @@ const RESPOND: [&str; 8] = [
 ];
 
 /// All endpoints of a channel, in their order.
-pub(crate) fn compile(specs: &[EndpointSpec], open: bool, compiler: &mut Compiler) -> Vec<Endpoint> {
-    let endpoints = specs.iter().enumerate();
+pub(crate) fn compile(config: &ChannelConfig, compiler: &mut Compiler) -> Vec<Endpoint> {
+    let endpoints = config.spec.http.iter().enumerate();
+    let mut endpoints: Vec<_> = endpoints
+        .filter_map(|(index, spec)| Endpoint::compile(&format!("spec.http[{index}]"), spec, config.open, compiler))
+        .collect();
+    for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.document.is_some()) {
+        endpoint.document = Some(document::document(config));
+    }
     endpoints
-        .filter_map(|(index, spec)| Endpoint::compile(&format!("spec.http[{index}]"), spec, open, compiler))
-        .collect()
 }
 
 impl Endpoint {
@@ -169,6 +179,10 @@ impl Endpoint {
                     .and_then(|key| compiler.text_template(&format!("{field}.key"), key, &names)),
             }
         });
+        if spec.docs && (spec.method != Method::GET || spec.publish.is_some() || spec.respond.is_some()) {
+            let message = "an endpoint with docs is a GET without publish and respond: declare another for those";
+            compiler.problem(format!("{field}.docs"), message.to_owned());
+        }
         let respond = spec.respond.clone().unwrap_or_default();
         let body = respond.body.as_ref();
         Some(Self {
@@ -182,6 +196,7 @@ impl Endpoint {
             // A word that only looks like it costs a count, no more.
             needs_stats: body.is_some_and(|body| body.to_string().contains("stats")),
             publish,
+            document: spec.docs.then(String::new),
             path: path.ok()?,
         })
     }
@@ -258,11 +273,19 @@ impl Endpoint {
         Ok(Some(Published { type_, data, key }))
     }
 
+    /// Whether the answer is the channel's OpenAPI document.
+    pub fn is_document(&self) -> bool {
+        self.document.is_some()
+    }
+
     /// Status and body of the answer.
     ///
     /// # Errors
     /// Where its template fails. What was published stays published.
     pub fn respond(&self, request: &Request<'_>, facts: &Facts<'_>) -> Result<(u16, String), Refused> {
+        if let Some(document) = &self.document {
+            return Ok((self.code, document.clone()));
+        }
         let null = Json::null();
         let Some(body) = &self.body else {
             let body = facts.published.map_or_else(|| "{}".to_owned(), published_json);

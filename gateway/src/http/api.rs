@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aldis_core::channel::Channel;
-use aldis_core::http::{MAX_KEY, MAX_TYPE, Operation, Published, Refused, published_json};
+use aldis_core::http::{BuiltIn, MAX_KEY, MAX_TYPE, Operation, Published, Refused, published_json};
 use aldis_core::identity::Identity;
 use axum::Router;
 use axum::body::Body;
@@ -21,14 +21,17 @@ const ROOT: &str = "/aldis/v1/{namespace}/{channel}";
 
 /// Where they are.
 pub(super) fn routes<A: Adapter>() -> Router<Side<A>> {
-    let at = |path: &str| format!("{ROOT}{path}");
-    Router::new()
-        .route(&at("/events"), post(publish::<A>))
-        .route(&at("/rooms"), get(rooms::<A>))
-        .route(&at("/rooms/{room}"), get(room::<A>))
-        .route(&at("/rooms/{room}/connections"), delete(disconnect_room::<A>))
-        .route(&at("/users/{user}/connections"), delete(disconnect_user::<A>))
-        .route(&at("/stats"), get(stats::<A>))
+    BuiltIn::ALL.into_iter().fold(Router::new(), |router, endpoint| {
+        let handler = match endpoint {
+            BuiltIn::Publish => post(publish::<A>),
+            BuiltIn::Rooms => get(rooms::<A>),
+            BuiltIn::Room => get(room::<A>),
+            BuiltIn::DisconnectRoom => delete(disconnect_room::<A>),
+            BuiltIn::DisconnectUser => delete(disconnect_user::<A>),
+            BuiltIn::Stats => get(stats::<A>),
+        };
+        router.route(&format!("{ROOT}{}", endpoint.path()), handler)
+    })
 }
 
 type Place = Path<(String, String)>;
@@ -86,7 +89,7 @@ impl<A: Adapter> Side<A> {
             .caller(&namespace, &channel, headers, Operation::Read)
             .await
             .map(|caller| {
-                let counted = self.http.counts.of(&self.http.shared, &caller.channel);
+                let counted = self.http.shared.counts.of(&self.http.shared.hub, &caller.channel);
                 let stats = &counted.json;
                 let rooms = || {
                     format!(
@@ -159,7 +162,7 @@ async fn room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: 
         .caller(&namespace, &channel, &headers, Operation::Read)
         .await
         .map(|caller| {
-            let counted = side.http.counts.of(&side.http.shared, &caller.channel);
+            let counted = side.http.shared.counts.of(&side.http.shared.hub, &caller.channel);
             let shown = |known: &_| caller.channel.lobby.shown(known).is_some_and(|name| name == room);
             let rooms = &counted.presence.rooms;
             let members: usize = rooms
