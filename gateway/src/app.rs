@@ -39,6 +39,7 @@ use crate::sessions::Sessions;
 use crate::sessions::shared::write;
 use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{InForce, Phase, Rejected, Status};
+use crate::traces;
 
 mod counts;
 
@@ -133,6 +134,7 @@ impl Gateway {
         // One for the whole process, so that no library has to guess; whoever was first is as good.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let metrics = Arc::new(Metrics::new());
+        traces::start(&metrics)?;
         let status = Arc::new(Status::default());
         let clock = Clock::default();
         let stop_consuming = CancellationToken::new();
@@ -145,6 +147,7 @@ impl Gateway {
             permits: Permits::default(),
             rates: Rates::default(),
             expiries: Arc::default(),
+            counts: Default::default(),
             sessions: Sessions::default(),
             jwks: Jwks::new(egress::Http::new()?, Arc::clone(&metrics), clock),
             metrics: Arc::clone(&metrics),
@@ -401,6 +404,7 @@ impl Gateway {
         // A reload that is under way ends first, and none begins any more.
         let _wanted = self.wanted.lock().await;
         self.listeners.close(drain.pace).await;
+        traces::flush().await;
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aldis_core::channel::Channel;
-use aldis_core::http::{Facts, Refused, Request as Call, Routed, decode_path, object};
+use aldis_core::http::{Facts, Health, Refused, Request as Call, Routed, decode_path, object};
 use aldis_core::identity::{Identity, Refusal};
 use aldis_core::json::Json;
 use aldis_crds::channel::Method;
@@ -28,11 +28,10 @@ use crate::sockets::identify::{NotAdmitted, identify_by_token};
 use crate::status::Status;
 
 mod api;
+mod docs;
 mod publish;
-mod stats;
 
 pub use publish::{IdempotencyKey, PublishError, Publisher};
-use stats::Counts;
 
 /// Longest body of a request, in bytes, whatever a tenant's `maxPayload` grants. 900 kB: with its headers it fits into a record as
 /// brokers take them by default (1 MB).
@@ -44,7 +43,6 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Http<A> {
     pub(crate) shared: Arc<Shared<A>>,
     publisher: Publisher,
-    counts: Counts,
     /// When the gateway began.
     started: Instant,
     /// Whether clients should come.
@@ -89,6 +87,11 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
         Routed::Nowhere => return side.health(&parts),
     };
     let endpoint = &channel.endpoints[index];
+    if endpoint.is_document() && docs::wants_page(&parts.headers) {
+        let page = docs::page();
+        side.http.count(channel, &endpoint.path.text, &page);
+        return page;
+    }
     let answer = async {
         let body = read_json(&parts.headers, body, max_body(channel), BODY_TIMEOUT).await?;
         let identity = side.http.identity(channel, &parts.headers).await?;
@@ -110,7 +113,7 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
             None => None,
         };
         let stats = if endpoint.needs_stats {
-            side.http.counts.of(&side.http.shared, channel).json.clone()
+            side.http.shared.counts.of(&side.http.shared.hub, channel).json.clone()
         } else {
             Json::null()
         };
@@ -141,13 +144,13 @@ impl<A: Adapter> Side<A> {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        match parts.uri.path() {
-            "/health" | "/health/ready" => {
+        match Health::at(parts.uri.path()) {
+            Some(Health::Whole | Health::Ready) => {
                 let state = if ready { "ok" } else { "stopping" };
                 json_response(status, json!({ "status": state }).to_string())
             }
-            "/health/live" => json_response(StatusCode::OK, json!({ "status": "ok" }).to_string()),
-            _ => refusal(&Refused::new(
+            Some(Health::Live) => json_response(StatusCode::OK, json!({ "status": "ok" }).to_string()),
+            None => refusal(&Refused::new(
                 404,
                 "not_found",
                 "there is nothing here: clients connect at /socket.io/, channels declare endpoints in spec.http",
@@ -162,7 +165,6 @@ impl<A: Adapter> Http<A> {
         Self {
             shared,
             publisher,
-            counts: Counts::default(),
             started: Instant::now(),
             status,
         }

@@ -13,6 +13,7 @@ use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
 use crate::adapter::{Numbered, Position, Publish, Since};
+use crate::traces;
 
 mod clients;
 mod outgoing;
@@ -404,13 +405,20 @@ impl<O: Observe> Hub<O> {
 
 impl<O: Observe> Publish for Hub<O> {
     fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>) {
-        let slow = self.with(channel, |clients| {
+        let delivering = traces::deliver(channel, numbered);
+        let (sent, slow) = self.with(channel, |clients| {
             let (sent, slow) = clients.deliver(numbered);
             clients.position = numbered.position.clone();
             self.observe.sent(channel, sent);
             // Out of the hub before the lock is given back: nothing more goes to a client that has missed something.
-            slow.into_iter().filter_map(|id| clients.remove(id)).collect::<Vec<_>>()
+            (
+                sent,
+                slow.into_iter().filter_map(|id| clients.remove(id)).collect::<Vec<_>>(),
+            )
         });
+        if let Some(delivering) = delivering {
+            delivering.end(sent);
+        }
         for (member, _) in slow {
             let reason = match member.link.client.get() {
                 Some(_) => CloseReason::SlowConsumer,

@@ -29,6 +29,7 @@ pub mod sockets;
 
 pub mod limits;
 pub mod sessions;
+pub mod stats;
 
 pub mod http;
 
@@ -53,3 +54,4 @@ pub mod clock;
 pub mod logs;
 pub mod metrics;
 pub mod sabotage;
+pub mod traces;

@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use std::time::Instant;
+
 use aldis_core::identity::FaultReason;
 use aldis_core::reject::Reason;
 use aldis_core::time::Millis;
@@ -115,6 +117,7 @@ metrics! {
     dead_letters: IntCounterVec("aldis_dead_letters_total", "Records that a channel could not process, by reason.", ["channel", "reason"]);
     dead_letter_failures: IntCounterVec("aldis_dead_letter_failures_total", "Dead letters that a topic did not take (refused) or not in time (unavailable). They go to the gateway's topic, or wait.", ["channel", "reason"]);
     dead_letters_waiting: IntGaugeVec("aldis_dead_letters_waiting", "Dead letters of a partition that no topic takes. The partition waits until one does.", ["topic", "partition"]);
+    step_seconds: HistogramVec("aldis_step_seconds", "Time of a step for the records of a batch: route (decode and route), adapter (until deliveries are numbered).", ["step"]);
     take_seconds: Histogram("aldis_take_seconds", "Time from a batch's hand-over by the consumer until it is in the clients' queues.");
     /// adapter
     deliveries: IntCounterVec("aldis_deliveries_total", "Deliveries that were numbered.", ["channel"]);
@@ -142,6 +145,8 @@ metrics! {
     tokens_refused: IntCounterVec("aldis_tokens_refused_total", "Tokens that did not hold, by reason.", ["channel", "reason"]);
     jwks_fetches: IntCounterVec("aldis_jwks_fetches_total", "Requests for the keys of an issuer by result: ok, or why there were none.", ["namespace", "result"]);
     jwks_fetched: IntGaugeVec("aldis_jwks_fetched_timestamp_seconds", "When the keys of an issuer that are in use were fetched.", ["namespace", "url"]);
+    /// traces
+    spans: IntCounterVec("aldis_trace_spans_total", "Spans of traced records: exported, dropped because the queue was full, or failed because the receiver did not take them.", ["outcome"]);
     /// configuration
     channels: IntGauge("aldis_config_channels", "Channels in force.");
     bad_channels: IntGauge("aldis_config_bad_channels", "Channels that can not be served as they are configured.");
@@ -222,6 +227,13 @@ impl Metrics {
         self.over_rate
             .with_label_values(&[&channel.to_string()])
             .inc_by(deliveries as u64);
+    }
+
+    /// A step of the path has taken so long: `route` (with decode) or `adapter`.
+    pub(crate) fn stepped(&self, step: &'static str, since: Instant) {
+        self.step_seconds
+            .with_label_values(&[step])
+            .observe(since.elapsed().as_secs_f64());
     }
 
     pub(crate) fn took(&self, seconds: f64) {
@@ -321,6 +333,10 @@ impl Metrics {
 
     pub(crate) fn adapter_live(&self, live: bool) {
         self.adapter_live.set(live.into());
+    }
+
+    pub(crate) fn spans(&self, outcome: &'static str, count: usize) {
+        self.spans.with_label_values(&[outcome]).inc_by(count as u64);
     }
 
     pub(crate) fn configured(&self, channels: usize, bad: usize) {

@@ -26,6 +26,7 @@ use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
 use crate::sabotage::Rule;
 use crate::sockets::Shared;
+use crate::traces;
 
 mod letters;
 mod pace;
@@ -94,7 +95,7 @@ impl<A: Adapter> Pipeline<A> {
                 return (routed, &records[index..]);
             }
             for (channel, sources) in table.readers(record) {
-                routed.add(channel, record, channel.process(sources, record, now));
+                routed.add(channel, record, traces::process(channel, sources, record, now));
                 if turn.elapsed() >= TURN {
                     tokio::task::yield_now().await;
                     turn = Instant::now();
@@ -113,17 +114,23 @@ impl<A: Adapter> Pipeline<A> {
         let Some((last, topic)) = batch.units.last().map(|unit| (unit.offset, Arc::clone(&unit.topic))) else {
             return Ok(());
         };
+        let traced = traces::adapter(name, &batch.units);
+        let since = Instant::now();
         let appended = self
             .shared
             .adapter
             .append(ChannelRef::of(&batch.channel), batch.units)
-            .await
+            .await;
+        let appended = appended
+            .inspect_err(|error| traced.failed(error))
             .map_err(|error| match error {
                 AdapterError::Rewound { offset, .. } => TakeError::new(error).again_from(offset),
                 error @ AdapterError::Unavailable(_) => TakeError::new(error),
             })?;
+        drop(traced);
         done.append(name, last);
         let metrics = &self.shared.metrics;
+        metrics.stepped("adapter", since);
         if appended.refused > 0 {
             tracing::info!(
                 channel = %name, records = appended.refused,
@@ -149,7 +156,9 @@ impl<A: Adapter> Pipeline<A> {
         let mut result = Ok(());
         while !rest.is_empty() {
             let routed;
+            let since = Instant::now();
             (routed, rest) = self.route(rest).await;
+            self.shared.metrics.stepped("route", since);
             for batch in routed.batches.into_values() {
                 result = result.and(self.append(batch, done).await);
             }
@@ -214,11 +223,15 @@ impl<A: Adapter> Take for Pipeline<A> {
     async fn take(&self, records: &[Record]) -> Result<(), TakeError> {
         let Some(first) = records.first() else { return Ok(()) };
         let started = Instant::now();
+        let traced = traces::begin(records);
         let mut done = self.progress.resume(first);
         let result = self.take_rest(records, &mut done).await;
         match &result {
             Ok(()) => self.shared.metrics.took(started.elapsed().as_secs_f64()),
-            Err(_) => self.progress.keep(first, done),
+            Err(error) => {
+                traced.failed(error);
+                self.progress.keep(first, done);
+            }
         }
         result
     }

@@ -40,6 +40,7 @@ use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
 use crate::sabotage::Rule;
 use crate::sessions::{Generation, Session, Sessions};
+use crate::stats::Counts;
 use crate::wire::Link;
 
 mod args;
@@ -81,6 +82,8 @@ pub struct Shared<A> {
     pub rates: Rates,
     /// Clients whose tokens expire.
     pub expiries: Arc<Expiries>,
+    /// Who is there.
+    pub counts: Counts,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The keys of the channels' issuers.

@@ -55,8 +55,8 @@ pub(crate) struct With<'w> {
     pub(crate) log: Option<&'w str>,
     /// A rule of delivery that is switched off.
     pub(crate) without: Option<Rule>,
-    /// A file, in PEM, of whom it trusts in place of those that the system trusts.
-    pub(crate) authorities: Option<&'w Path>,
+    /// Variables in its environment.
+    pub(crate) environment: &'w [(&'w str, &'w str)],
 }
 
 impl Gateway {
@@ -86,8 +86,13 @@ impl Gateway {
 
     /// The same with its own Kafka, for which the certificates of a file, in PEM, are those that the system trusts.
     pub(crate) async fn start_trusting(dir: &Path, authorities: &Path) -> Self {
+        Self::start_in(dir, &[("SSL_CERT_FILE", authorities.to_str().unwrap())]).await
+    }
+
+    /// The same with its own Kafka and these variables in its environment.
+    pub(crate) async fn start_in(dir: &Path, environment: &[(&str, &str)]) -> Self {
         let with = With {
-            authorities: Some(authorities),
+            environment,
             ..With::default()
         };
         Self::start_with(dir, with).await
@@ -110,7 +115,7 @@ impl Gateway {
             redis,
             log,
             without,
-            authorities,
+            environment,
         } = with;
         let mut command = Command::new(aldis());
         command
@@ -128,7 +133,7 @@ impl Gateway {
             .env_remove("ALDIS_SABOTAGE")
             .envs(log.map(|filter| ("ALDIS_LOG", filter)))
             .envs(without.map(|rule| ("ALDIS_SABOTAGE", (rule as u8).to_string())))
-            .envs(authorities.map(|file| ("SSL_CERT_FILE", file)))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -26,6 +26,27 @@ impl Producer {
     /// Publishes JSON to a partition; gives its offset.
     pub(crate) async fn json(&self, topic: &str, partition: i32, value: &Value) -> i64 {
         self.bytes(topic, partition, Some(value.to_string().as_bytes())).await
+    }
+
+    /// Publishes JSON with a header to a partition; gives its offset.
+    pub(crate) async fn with_header(
+        &self,
+        topic: &str,
+        partition: i32,
+        (key, header): (&str, &str),
+        value: &Value,
+    ) -> i64 {
+        let value = value.to_string();
+        let header = Header {
+            key,
+            value: Some(header),
+        };
+        let record = FutureRecord::<str, str>::to(topic).partition(partition).payload(&value);
+        let sent = self
+            .0
+            .send(record.headers(OwnedHeaders::new().insert(header)), DEADLINE);
+        let sent = within("the record is acknowledged", sent).await;
+        sent.map_err(|(error, _)| error).unwrap().offset
     }
 
     /// Publishes a value, or a tombstone, to a partition; gives its offset.

@@ -74,6 +74,15 @@ pub enum Outcome {
     NotForUs,
 }
 
+/// What a channel does with a record, for each source that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Bytes became events, or were found to be none.
+    Decoded,
+    /// Events became deliveries, or could not.
+    Routed,
+}
+
 impl Channel {
     /// Compiles a channel. Call it on a big stack ([`crate::expression::bounds::on_big_stack`]).
     ///
@@ -133,7 +142,7 @@ impl Channel {
                 .chain(over_http)
                 .collect(),
             routes: Routes::compile(&spec.routes, &patterns, &mut compiler),
-            endpoints: http::compile(&spec.http, config.open, &mut compiler),
+            endpoints: http::compile(config, &mut compiler),
             api: Api::compile(spec.api.as_ref(), &mut compiler),
         };
         if compiler.problems.is_empty() {
@@ -148,8 +157,22 @@ impl Channel {
     /// # Errors
     /// Why the record must go to the dead letters of this channel.
     pub fn process(&self, sources: &[usize], record: &Record, now: Millis) -> Result<Outcome, Rejected> {
+        self.process_telling(sources, record, now, &mut |_| ())
+    }
+
+    /// [`Channel::process`], which tells after each step that it is done.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn process_telling(
+        &self,
+        sources: &[usize],
+        record: &Record,
+        now: Millis,
+        done: &mut dyn FnMut(Step),
+    ) -> Result<Outcome, Rejected> {
         work::bounded(|| {
-            let outcome = self.process_bounded(sources, record, now);
+            let outcome = self.process_bounded(sources, record, now, done);
             // Where nothing is left, what is read seems not to be there: no outcome of that counts.
             match work::is_exhausted() {
                 true => {
@@ -161,14 +184,22 @@ impl Channel {
         })
     }
 
-    fn process_bounded(&self, sources: &[usize], record: &Record, now: Millis) -> Result<Outcome, Rejected> {
+    fn process_bounded(
+        &self,
+        sources: &[usize],
+        record: &Record,
+        now: Millis,
+        done: &mut dyn FnMut(Step),
+    ) -> Result<Outcome, Rejected> {
         let mut made = None;
         for source in sources {
-            if let Decoded::Events(events) = self.sources[*source].decode(record)? {
+            let decoded = self.sources[*source].decode(record);
+            done(Step::Decoded);
+            if let Decoded::Events(events) = decoded? {
                 let made = made.get_or_insert_with(Made::default);
-                for event in &events {
-                    self.routes.add(event, now, made)?;
-                }
+                let routed = events.iter().try_for_each(|event| self.routes.add(event, now, made));
+                done(Step::Routed);
+                routed?;
             }
         }
         Ok(made.map_or(Outcome::NotForUs, |made| Outcome::Deliver(made.deliveries)))

@@ -176,15 +176,26 @@ impl Lobby {
         }
     }
 
+    /// Whether the answer to an event tells of the channel's clients.
+    pub fn needs_stats(&self, event: &str) -> bool {
+        matches!(self.events.get(event), Some(Action::Reply(index)) if self.replies[*index].needs_stats)
+    }
+
     /// What a client event does.
     pub fn answer(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis) -> Answer {
-        work::bounded(|| match self.answer_bounded(identity, event, now) {
+        self.answer_with(identity, event, now, &Json::null())
+    }
+
+    /// [`Lobby::answer`], where [`Lobby::needs_stats`] says so with
+    /// `{connections, uniqueUsers, users: [{user, connections}], roomCount, rooms: [{name, members}]}` of the channel.
+    pub fn answer_with(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis, stats: &Json) -> Answer {
+        work::bounded(|| match self.answer_bounded(identity, event, now, stats) {
             _ if work::is_exhausted() => Answer::Refuse(Denial::new("failed", work::exhausted_message())),
             answer => answer,
         })
     }
 
-    fn answer_bounded(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis) -> Answer {
+    fn answer_bounded(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis, stats: &Json) -> Answer {
         let null = Json::null();
         let arg = event.args.elements().first().unwrap_or(&null);
         let scope = client_scope(identity, arg);
@@ -205,7 +216,8 @@ impl Lobby {
                 let socket_id = Json::string(event.socket_id);
                 let scope = scope
                     .with("socket.id", Variable::Json(&socket_id))
-                    .with("now", Variable::Time(now));
+                    .with("now", Variable::Time(now))
+                    .with("stats", Variable::Json(stats));
                 self.replies[*index].answer(&scope).unwrap_or_else(Answer::Refuse)
             }
             None => Answer::Refuse(Denial::new("unknown_event", "this channel has no such event")),

@@ -54,6 +54,7 @@ fn shared() -> Arc<Shared<Memory>> {
         permits: Default::default(),
         rates: Default::default(),
         expiries: Default::default(),
+        counts: Default::default(),
         jwks: Jwks::new(Http::new().unwrap(), Arc::clone(&metrics), clock),
         metrics,
         clock,

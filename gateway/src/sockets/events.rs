@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use aldis_core::channel::Channel;
+use aldis_core::json::Json;
 use aldis_core::membership::{Answer, Arguments, ClientEvent, Denial, Membership, denial_json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
@@ -129,7 +130,16 @@ impl<A: Adapter> Events<A> {
             binary: event.is_binary(),
             socket_id: socket.id.as_str(),
         };
-        match channel.lobby.answer(&self.guest.identity, &asked, shared.clock.now()) {
+        let counted = channel
+            .lobby
+            .needs_stats(asked.name)
+            .then(|| shared.counts.of(&shared.hub, &channel));
+        let nobody = Json::null();
+        let stats = counted.as_ref().map_or(&nobody, |counted| &counted.json);
+        match channel
+            .lobby
+            .answer_with(&self.guest.identity, &asked, shared.clock.now(), stats)
+        {
             Answer::Join(membership) => match rooms::asked(membership, asked.name, asked.args) {
                 Ok(joined) => Some(self.join(id, &channel, joined).await),
                 Err(denial) => refuse(&denial),

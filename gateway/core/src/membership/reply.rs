@@ -1,7 +1,7 @@
 //! Client events that are answered to the client itself.
 
 use aldis_crds::channel::Reply as ReplySpec;
-use serde_json::Value as JsonValue;
+use serde_json::{Value as JsonValue, json};
 
 use super::{ARGS, Answer, Denial};
 use crate::compiler::Compiler;
@@ -24,6 +24,8 @@ pub(super) struct Reply {
     allow: Option<Expression>,
     emit: Option<(Template, ReplyArgs)>,
     ack: Option<ReplyArgs>,
+    /// Whether it tells of the channel's clients: who counts them need not do so in vain.
+    pub(super) needs_stats: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ enum ReplyArgs {
     One(Template),
 }
 
-const REPLY: [&str; 5] = ["args", "arg", "identity", "socket.id", "now"];
+const REPLY: [&str; 6] = ["args", "arg", "identity", "socket.id", "now", "stats"];
 
 impl Reply {
     pub(super) fn compile(field: &str, spec: &ReplySpec, compiler: &mut Compiler) -> Self {
@@ -61,6 +63,8 @@ impl Reply {
             allow: compiler.expression(&format!("{field}.allow"), &spec.allow, &Names(&ARGS)),
             emit,
             ack,
+            // A word that only looks like it costs a count, no more.
+            needs_stats: json!([spec.emit, spec.ack]).to_string().contains("stats"),
         }
     }
 

@@ -124,6 +124,7 @@ impl House {
             permits: Default::default(),
             rates: Default::default(),
             expiries: Default::default(),
+            counts: Default::default(),
             metrics,
             clock,
         };

@@ -167,3 +167,30 @@ fn a_greeting_may_show_a_client_what_its_connect_brought() {
     assert_eq!(greeting(None), "{}");
     assert_eq!(greeting(Some(&json_of(json!({"token": "123"})))), r#"{"token":"123"}"#);
 }
+
+#[test]
+fn a_reply_tells_who_is_there_where_it_asks_for_it() {
+    let channel = channel(json!({"replies": [
+        {"event": "request:stats", "emit": {"event": "stats", "payload": {"users": "{stats.uniqueUsers}"}}, "allow": "true"},
+        {"event": "ping", "ack": {"ok": true}, "allow": "true"},
+    ]}));
+    assert!(channel.lobby.needs_stats("request:stats"));
+    assert!(!channel.lobby.needs_stats("ping") && !channel.lobby.needs_stats("no such event"));
+    let args = json_of(json!([]));
+    let event = ClientEvent {
+        name: "request:stats",
+        args: &args,
+        binary: false,
+        socket_id: "s",
+    };
+    let stats = json_of(json!({"connections": 3, "uniqueUsers": 2}));
+    let answer = channel.lobby.answer_with(&identity(json!({})), &event, NOW, &stats);
+    let told = Arguments::One(r#"{"users":2}"#.to_owned());
+    assert_eq!(
+        answer,
+        Answer::Reply {
+            emit: Some(("stats".into(), told)),
+            ack: None
+        }
+    );
+}
