@@ -294,7 +294,10 @@ fn topics(config: &GatewayConfig) -> Vec<String> {
         .filter_map(|c| c.spec.dead_letter.as_ref())
         .map(|dead| dead.topic.clone());
     read.chain(dead)
-        .chain([config.kafka.dead_letter_topic.clone()])
+        .chain([
+            config.kafka.dead_letter_topic.clone(),
+            config.kafka.ingress_topic.clone(),
+        ])
         .collect()
 }
 

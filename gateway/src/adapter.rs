@@ -436,7 +436,7 @@ pub trait Publish: Send + Sync + 'static {
     /// Called in the order of `seq`, one at a time per channel, after the delivery can be read back. Must not block.
     fn publish(&self, channel: &ChannelName, numbered: &Arc<Numbered>);
 
-    /// So many deliveries can not be read back any more: the channels of this namespace keep more than they may together.
+    /// So many deliveries can not be read back any more: a channel of this namespace, or all of them, keep more than they may.
     fn forgot(&self, _namespace: &str, _deliveries: usize) {}
 
     /// It can not be proven that these rooms (`None`: all of the channel) were given everything: their clients are to be

@@ -73,8 +73,14 @@ impl<P: Publish> MemoryAdapter<P> {
         Arc::clone(numbers)
     }
 
-    /// Drops the oldest of what a tenant's channels keep, where it is more than they may.
-    fn bound(&self, tenant: &Kept, namespace: &str) {
+    /// Counts what a channel keeps and has dropped, and drops the oldest of all of its tenant's where these keep more than they may.
+    fn bound(&self, mut numbers: MutexGuard<'_, Numbers>, namespace: &str) {
+        numbers.count();
+        let (tenant, forgot) = (Arc::clone(&numbers.tenant), numbers.history.take_forgot());
+        drop(numbers);
+        if forgot > 0 {
+            self.publish.forgot(namespace, forgot);
+        }
         if !tenant.is_too_much() {
             return;
         }
@@ -120,10 +126,7 @@ impl<P: Publish> MemoryAdapter<P> {
                 self.publish.publish(channel, &numbered);
             }
         }
-        numbers.count();
-        let tenant = Arc::clone(&numbers.tenant);
-        drop(numbers);
-        self.bound(&tenant, &channel.namespace);
+        self.bound(numbers, &channel.namespace);
         appended
     }
 }
@@ -216,10 +219,7 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         let numbers = self.numbers(channel.name);
         let mut numbers = lock(&numbers);
         numbers.history.drop_old(channel.keep, self.clock.now());
-        numbers.count();
-        let tenant = Arc::clone(&numbers.tenant);
-        drop(numbers);
-        self.bound(&tenant, &channel.name.namespace);
+        self.bound(numbers, &channel.name.namespace);
     }
 }
 

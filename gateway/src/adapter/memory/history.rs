@@ -21,6 +21,8 @@ pub(super) struct History {
     bytes: usize,
     /// Seq of the last delivery that was dropped for its age, or because the channel keeps too much; 0 for none.
     floor: u64,
+    /// Deliveries that were dropped because the channel keeps too much, since somebody asked.
+    forgot: usize,
     rooms: HashMap<RoomKey, RoomLog>,
     everyone: RoomLog,
 }
@@ -75,7 +77,11 @@ impl History {
             match entry.numbered.upgrade() {
                 None => {}
                 Some(numbered) if !self.keeps(&numbered) => {}
-                Some(numbered) if entry.at.0 < oldest || self.bytes > keep.bytes => self.drop_oldest(&numbered),
+                Some(numbered) if entry.at.0 < oldest => self.drop_oldest(&numbered),
+                Some(numbered) if self.bytes > keep.bytes => {
+                    self.drop_oldest(&numbered);
+                    self.forgot += 1;
+                }
                 Some(_) => break,
             }
             self.log.pop_front();
@@ -130,6 +136,11 @@ impl History {
                 logs.into_iter().any(|log| log.has(seq))
             }
         }
+    }
+
+    /// How many were dropped since this was last asked because the channel keeps too much.
+    pub(super) fn take_forgot(&mut self) -> usize {
+        std::mem::take(&mut self.forgot)
     }
 
     /// Bytes that are kept.

@@ -422,3 +422,16 @@ async fn the_channels_of_a_tenant_share_its_bytes_and_the_oldest_of_all_go_first
     assert_eq!(forgot.iter().map(|(_, count, _)| count).sum::<u64>(), 14);
     assert!(forgot.iter().all(|(namespace, ..)| namespace == "bistro"));
 }
+
+#[tokio::test]
+async fn what_a_channel_drops_because_it_keeps_too_much_is_counted() {
+    let (adapter, seen) = adapter();
+    let keep = Keep { bytes: 2 * 512, ..KEEP };
+    for offset in 0..5 {
+        let units = vec![unit(0, offset, &["e"])];
+        adapter.append(keeping(&channel("orders"), keep), units).await.unwrap();
+    }
+    let seen = seen.0.lock().unwrap();
+    let forgot = seen.iter().filter(|(.., event)| event == "forgot");
+    assert_eq!(forgot.map(|(_, count, _)| count).sum::<u64>(), 3);
+}

@@ -202,6 +202,7 @@ async fn the_log_tells_of_the_start_the_topics_connections_and_subscriptions() {
     gateway.wait_for_log("kafka partitions assigned").await;
     assert!(gateway.terminate().await.success());
     let log = gateway.log();
+    assert!(!log.contains("kafka topic does not exist"), "{log}");
     for (line, says) in [
         ("listening", "web"),
         ("configuration in force", ""),

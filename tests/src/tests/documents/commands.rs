@@ -25,7 +25,7 @@ struct Lasting {
 const LASTING: [Lasting; 2] = [
     Lasting {
         line: "aldis dev ",
-        options: "--any-port --admin-port 0",
+        options: "--any-port --admin-port 0 --page-port 0",
         runs: "Ctrl-C ends.",
     },
     Lasting {

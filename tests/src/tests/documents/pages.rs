@@ -7,6 +7,7 @@ use aldis_cli::declared::{Declared, Elsewhere};
 
 use crate::kafka::repository;
 use crate::markdown::{Block, blocks, pages};
+use crate::node::node;
 
 /// Blocks that no test can execute. Each says why, in a comment before it.
 const NOT_RUN: usize = 9;
@@ -20,6 +21,8 @@ pub(super) enum Executed {
     Part,
     /// [`super::the_clients_in_the_pages_receive_the_example_record`]
     Client,
+    /// [`every_fragment_of_javascript_is_javascript`]
+    Fragment,
     /// `tests/src/tests/bistro/snippets.rs`
     Snippet,
     /// `tests/src/tests/bistro/service.rs`
@@ -35,7 +38,8 @@ pub(super) fn executed(block: &Block) -> Option<Executed> {
         "yaml" if block.text.contains("apiVersion: aldis.dev/") => Some(Executed::Manifest),
         "yaml" => Some(Executed::Part),
         "js" if of_the_example => Some(Executed::Snippet),
-        "js" => Some(Executed::Client),
+        "js" if block.text.contains("require(") => Some(Executed::Client),
+        "js" => Some(Executed::Fragment),
         "sh" if of_the_example && block.text.contains("curl") => Some(Executed::Calls),
         "sh" => Some(Executed::Commands),
         _ => None,
@@ -57,6 +61,19 @@ fn every_block_is_executed_or_says_why_not() {
         }
     }
     assert_eq!(not_run.len(), NOT_RUN, "these are not run:\n{}", not_run.join("\n"));
+}
+
+#[tokio::test]
+async fn every_fragment_of_javascript_is_javascript() {
+    let fragments = blocks().into_iter();
+    for block in fragments.filter(|block| executed(block) == Some(Executed::Fragment)) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fragment.mjs");
+        std::fs::write(&file, &block.text).unwrap();
+        let output = node(&["--check", file.to_str().unwrap()]).output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}: {said}");
+    }
 }
 
 /// Where a page leaves out gateways and Secrets, they are somewhere else.
