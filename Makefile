@@ -50,6 +50,15 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) kubernetes scripts/setup.sh kubernetes
 	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
 
+# As root, which a kubelet needs. Not part of `make test`.
+.PHONY: cluster-test
+cluster-test: ## run and break all of it in a real Kubernetes cluster of one node, from helm install to uninstall (as root)
+	@$(STAGE) setup scripts/setup.sh apt tools node kafka
+	@mkdir -p "$(ALDIS_CACHE)" && { nice scripts/setup.sh kubernetes cluster >"$(ALDIS_CACHE)/cluster.log" 2>&1 & }
+	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
+	@$(STAGE) kubernetes scripts/setup.sh kubernetes cluster
+	@$(STAGE) cluster-test scripts/with-cluster.sh cargo nextest run --locked --workspace --run-ignored only -E 'test(real_cluster)'
+
 .PHONY: structure
 structure: ## check sizes, purity, dead files, dependencies between crates and docs/parity.md (takes a second)
 	@python3 scripts/check-structure.py --self-test
@@ -86,4 +95,4 @@ crds: ## write the CRDs of charts/aldis-crds and docs/reference.md anew from the
 
 .PHONY: clean-cache
 clean-cache: ## remove all that was downloaded and built
-	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,kubernetes,target}
+	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,kubernetes,cluster,target}

@@ -17,6 +17,8 @@ node=node1
 # Test ranges: nothing real answers there.
 node_ip=198.51.100.1 pod_cidr=198.18.0.0/24 service_cidr=198.19.0.0/16 api_service=198.19.0.1 dns_service=198.19.0.10
 export PATH=$cache/kubernetes/bin:$cache/cluster/bin:$PATH:/usr/sbin:/sbin KUBECONFIG=$run/admin.conf
+# Where what runs beside the pods is reached by them.
+export ALDIS_CLUSTER_NODE=$node_ip
 
 alive() { [ -s "$run/pid" ] && grep -qs _init "/proc/$(cat "$run/pid")/cmdline"; }   # pid: that of unshare, the parent of init
 inside() { # run a command in the cluster's namespaces (directly, where the caller is in them already)

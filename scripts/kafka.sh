@@ -3,7 +3,7 @@
 #
 #   scripts/kafka.sh DATA_DIR PORT [CONTROLLER_PORT]
 #
-# It listens on 127.0.0.1:PORT and, for itself, on CONTROLLER_PORT (default PORT + 1). The process becomes java, so its pid
+# It listens on ${KAFKA_HOST:-127.0.0.1}:PORT and, for itself, on CONTROLLER_PORT (default PORT + 1). The process becomes java, so its pid
 # is the broker's: SIGTERM stops it, SIGKILL is a crash. Started again on the same DATA_DIR it goes on with what it had.
 # The jars come from `scripts/setup.sh kafka`. KAFKA_LOG_LEVEL (default warn) sets what it tells on standard error.
 set -euo pipefail
@@ -12,7 +12,7 @@ if [ $# -lt 2 ]; then
   echo "usage: $0 DATA_DIR PORT [CONTROLLER_PORT]" >&2
   exit 64
 fi
-data=$1 port=$2 controller=${3:-$(($2 + 1))}
+host=${KAFKA_HOST:-127.0.0.1} data=$1 port=$2 controller=${3:-$(($2 + 1))}
 lib=${ALDIS_CACHE:-$HOME/.cache/aldis}/kafka
 if [ ! -e "$lib/.stamp" ]; then
   echo "kafka.sh: no Kafka in $lib: run scripts/setup.sh kafka first" >&2
@@ -29,8 +29,8 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://$host:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://$host:$port
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs=$data/log
 num.partitions=4

@@ -30,14 +30,21 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Kafka {
     child: Option<Child>,
     data: TempDir,
+    host: String,
     port: u16,
 }
 
 impl Kafka {
     /// A broker that has not been started yet.
     pub(crate) fn down() -> Self {
+        Self::down_at("127.0.0.1")
+    }
+
+    /// The same, for clients that reach it at this address.
+    pub(crate) fn down_at(host: &str) -> Self {
         Self {
             child: None,
+            host: host.to_owned(),
             data: tempfile::tempdir().unwrap(),
             port: free_ports(),
         }
@@ -45,7 +52,7 @@ impl Kafka {
 
     /// `host:port`.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Starts it, with all that it had, and waits until it answers.
@@ -53,6 +60,7 @@ impl Kafka {
         let log = File::create(self.log()).unwrap();
         let mut command = Command::new(repository().join("scripts/kafka.sh"));
         command.arg(self.data.path().join("broker")).arg(self.port.to_string());
+        command.env("KAFKA_HOST", &self.host);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         until("Kafka answers", async || {

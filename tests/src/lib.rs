@@ -43,6 +43,9 @@ mod proxy;
 mod redis;
 
 #[cfg(test)]
+mod kubernetes;
+
+#[cfg(test)]
 mod adapters;
 
 #[cfg(test)]

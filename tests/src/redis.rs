@@ -15,6 +15,7 @@ use crate::kafka::free_ports;
 pub(crate) struct Redis {
     child: Option<Child>,
     data: TempDir,
+    host: String,
     port: u16,
     arguments: Vec<String>,
 }
@@ -25,10 +26,21 @@ impl Redis {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
     }
 
+    /// The same, for clients that reach it at this address.
+    pub(crate) async fn start_at(host: &str) -> Self {
+        let anybody = ["--protected-mode", "no", "--maxmemory-policy", "noeviction"];
+        Self::start_there(host, &[&anybody[..], &["--save", "", "--appendonly", "no"]].concat()).await
+    }
+
     /// A Redis with arguments of its own, which has started.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_there("127.0.0.1", arguments).await
+    }
+
+    async fn start_there(host: &str, arguments: &[&str]) -> Self {
         let mut redis = Self {
             child: None,
+            host: host.to_owned(),
             data: tempfile::tempdir().unwrap(),
             port: free_ports(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
@@ -42,7 +54,7 @@ impl Redis {
         let log = File::create(self.folder().join("log")).unwrap();
         let mut command = Command::new("redis-server");
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .args(["--port", &self.port.to_string(), "--bind", &self.host, "--dir"])
             .arg(self.folder())
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -76,7 +88,7 @@ impl Redis {
 
     /// `host:port`.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     pub(crate) fn url(&self) -> String {

@@ -5,6 +5,7 @@ mod adapter_replicas;
 mod adapter_rules;
 mod bistro;
 mod clients;
+mod cluster;
 mod consumer_rules;
 mod dashboard;
 mod dead_letters;
