@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::{dev, list, manual, publish, tail, token, translate, validate};
+use crate::{dev, list, manual, publish, status, tail, token, translate, validate, why};
 
 /// Work with Aldis notification channels: watch what clients receive, publish records, issue tokens.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ pub enum Command {
     Publish(publish::PublishArgs),
     Tail(tail::TailArgs),
     Token(token::TokenArgs),
+    Status(status::StatusArgs),
+    Why(why::WhyArgs),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
 }

@@ -13,6 +13,10 @@ pub mod publish;
 pub mod tail;
 pub mod token;
 
+pub mod cluster;
+pub mod status;
+pub mod why;
+
 pub mod declared;
 
 pub mod manual;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use aldis_cli::args::{Cli, Command};
 use aldis_cli::report::{Failure, Style};
-use aldis_cli::{dev, list, manual, publish, tail, token, translate, validate};
+use aldis_cli::{dev, list, manual, publish, status, tail, token, translate, validate, why};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -32,6 +32,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Publish(args) => publish::run(args).await?,
             Command::Tail(args) => tail::run(args).await?,
             Command::Token(args) => token::run(args)?,
+            Command::Status(args) => status::run(args).await?,
+            Command::Why(args) => why::run(args).await?,
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(args)?,
         }

@@ -70,6 +70,8 @@ async fn completions_know_every_command() {
             "publish",
             "tail",
             "token",
+            "status",
+            "why",
             "completions",
             "man",
         ] {
@@ -111,6 +113,8 @@ async fn there_is_a_man_page_for_every_command() {
         "aldis-publish",
         "aldis-tail",
         "aldis-token",
+        "aldis-status",
+        "aldis-why",
     ] {
         let text = fs::read_to_string(into.join(format!("{page}.1"))).unwrap();
         assert!(

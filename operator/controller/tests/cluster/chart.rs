@@ -73,3 +73,37 @@ fn values_are_checked_and_one_namespace_needs_no_rights_beyond_it() {
     );
     assert!(narrow.contains("--watch-namespace=realtime"));
 }
+
+/// Names of metrics in a text, without the suffixes of histograms.
+fn metrics(text: &str) -> std::collections::BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let names = words.filter(|word| word.starts_with("aldis_"));
+    names.map(|name| name.strip_suffix("_bucket").unwrap_or(name)).collect()
+}
+
+#[test]
+fn every_alert_asks_for_metrics_that_there_are_and_all_of_it_is_off_unless_asked_for() {
+    let off = rendered("image=a,gatewayImage=b").unwrap();
+    assert!(!off.contains("monitoring.coreos.com"));
+    let on = "image=a,gatewayImage=b,monitoring.serviceMonitor=true,monitoring.prometheusRule=true,monitoring.labels.release=prometheus";
+    let on = rendered(on).unwrap();
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
+        let document = on
+            .split("---")
+            .find(|document| document.contains(&format!("kind: {kind}\n")));
+        assert!(document.unwrap().contains(r#"{"release":"prometheus"}"#), "{kind}");
+    }
+    let rules = on
+        .split("---")
+        .find(|document| document.contains("kind: PrometheusRule"))
+        .unwrap();
+    let source = |file: &str| std::fs::read_to_string(repository().join(file)).unwrap();
+    let (gateway, operator) = (
+        source("gateway/src/metrics.rs"),
+        source("operator/controller/src/metrics.rs"),
+    );
+    let known: std::collections::BTreeSet<_> = metrics(&gateway).union(&metrics(&operator)).copied().collect();
+    let asked = metrics(rules);
+    let unknown: Vec<_> = asked.difference(&known).collect();
+    assert!(asked.len() > 10 && unknown.is_empty(), "{unknown:?} of {asked:?}");
+}

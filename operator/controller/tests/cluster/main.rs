@@ -17,4 +17,5 @@ mod gateways;
 mod leadership;
 mod onboarding;
 mod ownership;
+mod tool;
 mod trouble;

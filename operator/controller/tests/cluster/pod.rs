@@ -167,7 +167,7 @@ impl Drop for Client {
 }
 
 /// A program of the workspace. Cargo builds it into the folder above the one that this test's is in.
-fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let executable = std::env::current_exe().unwrap();
     let binary = executable.parent().and_then(Path::parent).unwrap().join(name);
     assert!(binary.exists(), "no {}: test the whole workspace", binary.display());
