@@ -74,6 +74,12 @@ impl Applier {
         self.absent.clear();
     }
 
+    /// An object that was written is not there any more.
+    pub(crate) fn deleted(&mut self, kind: &str, namespace: &str, name: &str) {
+        self.written
+            .remove(&(kind.to_owned(), namespace.to_owned(), name.to_owned()));
+    }
+
     /// Writes the objects of a gateway, in order; the first that fails ends it.
     pub(crate) async fn gateway(&mut self, gateway: &Gateway, metrics: &Metrics) -> Result<(), ApplyError> {
         for object in &gateway.objects {

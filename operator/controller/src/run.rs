@@ -173,7 +173,7 @@ impl Writer {
         }
         let plan = Plan::new(&world, &self.settings.installation, &mut self.remembered, &now);
         self.apply(&plan).await;
-        if let Err(error) = sweep::leftovers(&self.client, &world, &plan).await {
+        if let Err(error) = sweep::leftovers(&self.client, &world, &plan, &mut self.applier).await {
             tracing::warn!(%error, "cannot delete what nobody needs any more");
         }
         self.report(&world, &plan, &now).await;

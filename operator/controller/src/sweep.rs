@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::apply::resource;
+use crate::apply::{Applier, resource};
 use crate::plan::Plan;
 use crate::world::World;
 
@@ -63,8 +63,13 @@ pub(crate) async fn orphans(
     Ok(deleted)
 }
 
-/// Deletes parts that neither the configuration names nor a pod may still read.
-pub(crate) async fn leftovers(client: &Client, world: &World, plan: &Plan) -> Result<(), kube::Error> {
+/// Deletes parts that neither the configuration names nor a pod may still read. They may be wanted again: then they are written anew.
+pub(crate) async fn leftovers(
+    client: &Client,
+    world: &World,
+    plan: &Plan,
+    applier: &mut Applier,
+) -> Result<(), kube::Error> {
     for gateway in plan
         .gateways
         .iter()
@@ -82,6 +87,7 @@ pub(crate) async fn leftovers(client: &Client, world: &World, plan: &Plan) -> Re
                 let gvk = GroupVersionKind::gvk("aldis.dev", "v1alpha1", "GatewayConfig");
                 let api = Api::namespaced_with(client.clone(), &gateway.name.namespace, &resource(&gvk));
                 delete(&api, &config.name_any(), config.uid()).await?;
+                applier.deleted("GatewayConfig", &gateway.name.namespace, &config.name_any());
             }
         }
     }

@@ -21,10 +21,16 @@ fn open(name: &str) -> Value {
     channel
 }
 
+fn open_tenants() -> Value {
+    let mut tenants = gateway()["spec"]["tenants"].clone();
+    tenants[0]["authentication"] = json!(["anonymous", "jwt"]);
+    tenants
+}
+
 impl Cluster {
     async fn open_gateway(&self) {
         let mut gateway = gateway();
-        gateway["spec"]["tenants"][0]["authentication"] = json!(["anonymous", "jwt"]);
+        gateway["spec"]["tenants"] = open_tenants();
         self.create::<NotificationGateway>("realtime", gateway).await;
     }
 
@@ -92,6 +98,22 @@ async fn what_is_applied_is_served_and_acknowledged_and_what_is_revoked_sends_it
         .until_channel("bistro", "orders", "Programmed=False NotAccepted")
         .await;
     cluster.until_gateway("shared", "Programmed=True Programmed").await;
+    until("what nobody serves is gone", async || {
+        let configs = cluster.api::<ConfigObject>("realtime");
+        let left = configs.list_metadata(&ListParams::default()).await.unwrap();
+        (left.items.len() == 1).then_some(())
+    })
+    .await;
+
+    // Granted again, it is the same as before, and has to be written again.
+    let granted = json!({ "spec": { "tenants": open_tenants() } });
+    cluster
+        .merge::<NotificationGateway>("realtime", "shared", granted)
+        .await;
+    cluster
+        .until_channel("bistro", "orders", "Programmed=True Programmed")
+        .await;
+    pod.client("/bistro/orders").await;
 }
 
 #[tokio::test]
