@@ -14,14 +14,13 @@ use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys, RedisConfig};
 use aldis_crds::limits::ResolvedLimits;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::chosen::ChosenAdapter;
 use crate::adapter::memory::{MemoryAdapter, new_epoch};
 use crate::adapter::redis::{Endpoint, Link, RedisAdapter};
-use crate::adapter::{Adapter as _, ChannelRef, SessionChange};
+use crate::adapter::{Adapter as _, ChannelRef};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
@@ -36,14 +35,15 @@ use crate::listeners::{Listeners, Ports};
 use crate::metrics::{Known, Metrics};
 use crate::pipeline::Pipeline;
 use crate::sessions::Sessions;
-use crate::sessions::shared::write;
 use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{InForce, Phase, Rejected, Status};
 use crate::traces;
 
 mod counts;
+mod upkeep;
 
 pub use counts::{Counted, Counts};
+use upkeep::{keep_sessions, sweep};
 
 /// How long the consumer may take to commit and leave its group at a stop. 5 s: Kafka may be away.
 pub const LEAVE_BUDGET: Duration = Duration::from_secs(5);
@@ -60,8 +60,6 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How often it is said of sessions that replicas share that their clients are still there. 20 s: a third of the least that
 /// Redis keeps them for.
 const KEEP_SESSIONS: Duration = Duration::from_secs(20);
-/// Sessions of which that is said at once. 256: one round trip.
-const SESSIONS_AT_ONCE: usize = 256;
 
 /// What a gateway needs to run.
 pub struct Settings {
@@ -470,36 +468,4 @@ fn log_problems(in_force: &InForce) {
     }
     let channels = in_force.config.as_ref().map_or(0, |config| config.channels.len());
     tracing::info!(hash = in_force.hash, channels, "configuration in force");
-}
-
-/// Says of each client that it is still there, so that its session is kept where replicas share it.
-async fn keep_sessions(shared: &Shared) {
-    let table = shared.table.load_full();
-    for channel in table.channels().iter().filter(|channel| channel.history_size > 0) {
-        let kept = shared.sessions.live(&channel.name).into_iter().filter_map(|session| {
-            let (.., generation, _) = session.present()?;
-            Some(async move {
-                let (channel, stay) = (ChannelRef::of(channel), SessionChange::Stay);
-                // One that is not kept now is kept by the next round.
-                write(&shared.adapter, channel, &session, generation, stay).await.ok();
-            })
-        });
-        let kept = futures_util::stream::iter(kept);
-        kept.for_each_concurrent(SESSIONS_AT_ONCE, |kept| kept).await;
-    }
-}
-
-/// Drops what channels no longer keep, also where nothing new comes, and tells silent clients where their channel stands.
-async fn sweep(shared: &Shared) {
-    sockets::expiry::sweep(shared).await;
-    let table = shared.table.load_full();
-    for channel in table.channels() {
-        shared.adapter.drop_old(ChannelRef::of(channel)).await;
-        let now = shared.clock.now();
-        if channel.history_size > 0 {
-            shared.hub.beacons(&channel.name, channel.history_ttl_ms / 2, now);
-        }
-    }
-    shared.sessions.sweep(&table, shared.clock.now());
-    shared.metrics.forget_gone();
 }
