@@ -114,6 +114,9 @@ pub enum AdapterError {
     /// It can not be reached for now, or refuses: trying again may help.
     #[error("adapter: {0}")]
     Unavailable(String),
+    /// It can be reached, and something of this channel in it is not as it should be: that is to be mended.
+    #[error("adapter: {0}")]
+    Refused(String),
     /// It has forgotten records of this partition that it had taken: they are to be read again from this offset on.
     #[error("adapter: records of {topic}/{partition} from offset {offset} on were forgotten and are read again")]
     Rewound {

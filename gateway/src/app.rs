@@ -157,6 +157,7 @@ impl Gateway {
             Arc::clone(&shared),
             dead_letters,
             config.kafka.dead_letter_topic.clone(),
+            &config.kafka.bootstrap_servers,
         );
         let publisher = Publisher::new(&config.kafka.bootstrap_servers, &config.kafka.ingress_topic)
             .context("the producer of what comes over HTTP can not be made")?;

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aldis_core::record::Record;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,6 +48,7 @@ use crate::adapter::TopicPartition;
 
 pub use self::backlog::{BATCH_BYTES, BATCH_RECORDS, HIGH_WATER_BYTES, HIGH_WATER_RECORDS, Marks};
 pub use self::errors::ErrorReason;
+pub(crate) use self::receive::record;
 
 /// How long the group waits for a member that does not answer before its partitions go to others. 6 s is the least that
 /// brokers allow by default: after a SIGKILL another replica stands in for that long, or the
@@ -182,6 +184,11 @@ impl TakeError {
             ..self
         }
     }
+}
+
+/// What a consumer is made of that is in no group, and commits nothing.
+pub(crate) fn reader(bootstrap_servers: &[String]) -> ClientConfig {
+    again::config(bootstrap_servers)
 }
 
 /// Gets told what the consumer does, for metrics. Calls come from the hot path: count, and return.

@@ -121,6 +121,7 @@ metrics! {
     take_seconds: Histogram("aldis_take_seconds", "Time from a batch's hand-over by the consumer until it is in the clients' queues.");
     /// adapter
     deliveries: IntCounterVec("aldis_deliveries_total", "Deliveries that were numbered.", ["channel"]);
+    behind: IntGaugeVec("aldis_channel_behind", "Partitions that a channel reads by itself because Redis could not take what is the channel's.", ["channel"]);
     marks_dropped: IntCounterVec("aldis_marks_dropped_total", "Marks that were dropped because their topic was deleted and made anew.", ["channel"]);
     delivery_age: HistogramVec("aldis_delivery_age_seconds", "Age of a record when its deliveries are in the clients' queues.", ["channel"]);
     adapter_live: IntGauge("aldis_adapter_live", "1 while this replica hears what its adapter publishes and has missed nothing.");
@@ -323,6 +324,12 @@ impl Metrics {
 
     pub(crate) fn drained(&self, listener: &str, clients: usize) {
         self.drained.with_label_values(&[listener]).inc_by(clients as u64);
+    }
+
+    pub(crate) fn behind(&self, channel: &ChannelName, partitions: usize) {
+        self.behind
+            .with_label_values(&[channel.to_string().as_str()])
+            .set(partitions as i64);
     }
 
     pub(crate) fn mark_dropped(&self, channel: &ChannelName) {

@@ -28,12 +28,14 @@ use crate::sabotage::Rule;
 use crate::sockets::Shared;
 use crate::traces;
 
+mod followers;
 mod letters;
 mod pace;
 mod progress;
 #[cfg(test)]
 mod tests;
 
+use followers::Followers;
 use letters::{Letter, Outbox};
 use progress::{Done, Progress};
 
@@ -53,6 +55,7 @@ pub struct Pipeline<A> {
     shared: Arc<Shared<A>>,
     outbox: Outbox,
     progress: Progress,
+    followers: Followers<A>,
 }
 
 /// What some records make.
@@ -74,13 +77,19 @@ struct ChannelBatch {
 }
 
 impl<A: Adapter> Pipeline<A> {
-    /// A pipeline into the adapter. `dead_letter_topic` is for channels that name none, or one that can not be written.
-    pub fn new(shared: Arc<Shared<A>>, dead_letters: DeadLetters, dead_letter_topic: String) -> Self {
-        let outbox = Outbox::new(dead_letters, dead_letter_topic, Arc::clone(&shared.metrics));
+    /// A pipeline into the adapter. `dead_letter_topic` is for channels that name none, or one that can not be written;
+    /// from `bootstrap_servers` (`host:port`) a channel that is behind reads by itself.
+    pub fn new(
+        shared: Arc<Shared<A>>,
+        dead_letters: DeadLetters,
+        dead_letter_topic: String,
+        bootstrap_servers: &[String],
+    ) -> Self {
         Self {
-            shared,
-            outbox,
+            outbox: Outbox::new(dead_letters, dead_letter_topic, Arc::clone(&shared.metrics)),
             progress: Progress::default(),
+            followers: Followers::new(Arc::clone(&shared), bootstrap_servers),
+            shared,
         }
     }
 
@@ -105,47 +114,28 @@ impl<A: Adapter> Pipeline<A> {
         (routed, &[])
     }
 
-    /// adapter (→ hub → client): everything of one channel in one step.
+    /// What of a channel is not appended yet. One that can not take it for a reason of its own follows by itself from then on.
     async fn append(&self, mut batch: ChannelBatch, done: &mut Done) -> Result<(), TakeError> {
-        let name = &batch.channel.name;
-        let skip = batch.units.partition_point(|unit| done.is_appended(name, unit.offset));
+        let name = batch.channel.name.clone();
+        let skip = batch.units.partition_point(|unit| done.is_appended(&name, unit.offset));
         batch.units.drain(..skip);
         batch.outcomes.drain(..skip);
-        let Some((last, topic)) = batch.units.last().map(|unit| (unit.offset, Arc::clone(&unit.topic))) else {
+        let (Some(first), Some(last)) = (batch.units.first(), batch.units.last()) else {
             return Ok(());
         };
-        let traced = traces::adapter(name, &batch.units);
-        let since = Instant::now();
-        let appended = self
-            .shared
-            .adapter
-            .append(ChannelRef::of(&batch.channel), batch.units)
-            .await;
-        let appended = appended
-            .inspect_err(|error| traced.failed(error))
-            .map_err(|error| match error {
-                AdapterError::Rewound { offset, .. } => TakeError::new(error).again_from(offset),
-                error @ AdapterError::Unavailable(_) => TakeError::new(error),
-            })?;
-        drop(traced);
-        done.append(name, last);
-        let metrics = &self.shared.metrics;
-        metrics.stepped("adapter", since);
-        if appended.refused > 0 {
-            tracing::info!(
-                channel = %name, records = appended.refused,
-                "records came again and changed nothing"
-            );
-            metrics.records(name, RecordOutcome::Repeated, appended.refused);
+        let (first, last) = (first.offset, last.offset);
+        let partition = (Arc::clone(&batch.units[0].topic), batch.units[0].partition);
+        if self.followers.is_behind(&name, &partition) {
+            return Ok(());
         }
-        // Marks only grow: what is refused are the first ones.
-        for outcome in batch.outcomes.into_iter().skip(appended.refused).flatten() {
-            metrics.records(name, outcome, 1);
-        }
-        if appended.deliveries > 0 {
-            self.made(&batch.channel, &topic, appended.deliveries);
-            let age = self.shared.clock.now().0.saturating_sub(batch.oldest.0) as f64 / 1000.0;
-            metrics.delivered(name, appended.deliveries, age);
+        match append(&self.shared, batch).await {
+            Ok(()) => done.append(&name, last),
+            Err(AdapterError::Refused(reason)) if self.followers.leave(&name, &partition, first..=last, &reason) => {}
+            Err(AdapterError::Rewound { offset, .. }) => {
+                let error = TakeError::new("records were forgotten and are read again");
+                return Err(error.again_from(offset));
+            }
+            Err(error) => return Err(TakeError::new(error)),
         }
         Ok(())
     }
@@ -166,6 +156,38 @@ impl<A: Adapter> Pipeline<A> {
         }
         result
     }
+}
+
+/// adapter (→ hub → client): everything of one channel in one step.
+async fn append<A: Adapter>(shared: &Shared<A>, batch: ChannelBatch) -> Result<(), AdapterError> {
+    let (name, metrics) = (&batch.channel.name, &shared.metrics);
+    let topic = batch.units.first().map(|unit| Arc::clone(&unit.topic));
+    let traced = traces::adapter(name, &batch.units);
+    let since = Instant::now();
+    let appended = shared
+        .adapter
+        .append(ChannelRef::of(&batch.channel), batch.units)
+        .await
+        .inspect_err(|error| traced.failed(error))?;
+    drop(traced);
+    metrics.stepped("adapter", since);
+    if appended.refused > 0 {
+        tracing::info!(
+            channel = %name, records = appended.refused,
+            "records came again and changed nothing"
+        );
+        metrics.records(name, RecordOutcome::Repeated, appended.refused);
+    }
+    // Marks only grow: what is refused are the first ones.
+    for outcome in batch.outcomes.into_iter().skip(appended.refused).flatten() {
+        metrics.records(name, outcome, 1);
+    }
+    if appended.deliveries > 0 {
+        shared.made(&batch.channel, &topic.unwrap_or_default(), appended.deliveries);
+        let age = shared.clock.now().0.saturating_sub(batch.oldest.0) as f64 / 1000.0;
+        metrics.delivered(name, appended.deliveries, age);
+    }
+    Ok(())
 }
 
 impl<'r> Routed<'r> {
@@ -223,6 +245,7 @@ impl<A: Adapter> Take for Pipeline<A> {
     async fn take(&self, records: &[Record]) -> Result<(), TakeError> {
         let Some(first) = records.first() else { return Ok(()) };
         let started = Instant::now();
+        self.followers.pass(records);
         let traced = traces::begin(records);
         let mut done = self.progress.resume(first);
         let result = self.take_rest(records, &mut done).await;

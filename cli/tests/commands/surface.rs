@@ -17,7 +17,7 @@ async fn channels_are_listed_as_a_table_without_colours_where_no_terminal_is() {
     assert!(
         lines
             .iter()
-            .any(|line| line.starts_with("bistro/kitchen ") && line.contains(" /kitchen "))
+            .any(|line| line.starts_with("bistro/kitchen ") && line.contains(" /kitchen/display "))
     );
     assert!(!ended.stdout.contains('\x1b'), "{ended:?}");
 }

@@ -267,7 +267,7 @@ fn pace(consumer: &KafkaConsumer, owned: &mut Owned, observe: &dyn Observe) {
     }
 }
 
-pub(super) fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
+pub(crate) fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()

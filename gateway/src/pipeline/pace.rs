@@ -5,7 +5,6 @@
 //! the tenant that owes. A topic that others read too goes on, and what is made of it over the rate is counted; what would come
 //! over HTTP, through the topic that all share, is refused at the door instead ([`crate::http`]).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aldis_core::channel::Channel;
@@ -29,6 +28,15 @@ impl<A> Shared<A> {
             of_tenant.max(self.rates.channel_deliveries.owed(name, own, now))
         });
         owed.max().unwrap_or_default()
+    }
+
+    /// Counts what was made of a topic for a channel.
+    pub(super) fn made(&self, channel: &Channel, topic: &str, deliveries: usize) {
+        self.charge(channel, deliveries);
+        let owes = !self.deliveries_owed([channel]).is_zero();
+        if owes && is_shared(&self.table.load(), topic) {
+            self.metrics.over_rate(&channel.name, deliveries);
+        }
     }
 
     fn charge(&self, channel: &Channel, deliveries: usize) {
@@ -62,15 +70,6 @@ impl<A> Pipeline<A> {
         let waited = begun.elapsed();
         if waited >= Duration::from_millis(1) {
             self.shared.metrics.paced(topic, waited.as_secs_f64());
-        }
-    }
-
-    /// Counts what was made of a topic for a channel.
-    pub(super) fn made(&self, channel: &Arc<Channel>, topic: &str, deliveries: usize) {
-        self.shared.charge(channel, deliveries);
-        let owes = !self.shared.deliveries_owed([&**channel]).is_zero();
-        if owes && is_shared(&self.shared.table.load(), topic) {
-            self.shared.metrics.over_rate(&channel.name, deliveries);
         }
     }
 }

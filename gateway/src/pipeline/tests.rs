@@ -95,7 +95,7 @@ async fn a_batch_that_is_tried_again_repeats_and_counts_nothing_of_what_is_done(
     mock.topic_error("gateway", refusal).unwrap();
     let shared = shared();
     let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned());
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
     let batch = [
         record(0, "{\"n\":1}"),
         record(1, "{}"),
@@ -164,7 +164,7 @@ async fn a_channels_topic_that_takes_none_is_left_alone_and_the_gateways_is_used
     mock.topic_error("own", refusal).unwrap();
     let shared = shared();
     let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned());
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
 
     pipeline.take(&[record(0, "{")]).await.unwrap();
     let more: Vec<_> = (1..100).map(|offset| record(offset, "{")).collect();
@@ -182,7 +182,7 @@ async fn a_batch_whose_payloads_are_large_is_appended_in_parts_and_each_record_o
     mock.create_topic("own", 1, 1).unwrap();
     let shared = shared();
     let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned());
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
     let text = "x".repeat(MADE_BYTES / 8);
     let value: Bytes = json!({"n": 1, "text": text}).to_string().into();
     let batch: Vec<_> = (0..12)

@@ -95,7 +95,7 @@ async fn rule_13_a_script_that_would_fail_writes_nothing() {
         let _: String = redis.ask(&["SET", &key("h:r/3:bad"), "no list"]).await;
         let units = vec![unit(0, 0, vec![delivery("refused", &rooms)])];
         let refused = one.adapter.append(orders(KEEP).of(), units).await;
-        assert!(matches!(refused, Err(AdapterError::Unavailable(_))), "{refused:?}");
+        assert!(matches!(refused, Err(AdapterError::Refused(_))), "{refused:?}");
         let mut entries = 0;
         for room in &rooms[..7] {
             entries += redis.ask::<u64>(&["LLEN", &key(&format!("h:r/1:{room}"))]).await;

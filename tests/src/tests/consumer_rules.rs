@@ -1,10 +1,10 @@
-//! Rules 17, 18 and 20 of exact delivery: what was taken is compared with the log, and a dead replica's partitions are read on. Each
-//! holds, and its test fails where it is switched off.
+//! Rules 17 to 20 of exact delivery: what was taken is compared with the log, a channel that is behind holds up no other, and a dead
+//! replica's partitions are read on. Each holds, and its test fails where it is switched off.
 
 use aldis_gateway::sabotage::Rule;
 use serde_json::json;
 
-use crate::deadline::until_equal;
+use crate::deadline::{until, until_equal};
 use crate::gateway::{Gateway, With};
 use crate::kafka::{Shared, delete_topic, make_topic, shared};
 use crate::manifests::Manifests;
@@ -224,5 +224,56 @@ async fn assigned(gateway: &Gateway) -> bool {
 async fn rule_20_the_partitions_of_a_dead_replica_are_read_before_the_group_notices() {
     assert_eq!(stood_in(None).await, Ok(()));
     let broken = stood_in(Some(Rule::Lease)).await;
+    println!("without it: {}", broken.expect_err("nobody notices"));
+}
+
+/// Two channels read one partition; something of the first is broken in Redis, and mended later.
+async fn one_is_behind(without: Option<Rule>) -> Result<(), String> {
+    let lab = Lab::new(without).await;
+    lab.manifests.channel("other", "other:published");
+    let gateway = lab.gateway().await;
+    let client = lab.client(&gateway.url("/news")).await;
+    let other = lab.client(&gateway.url("/other")).await;
+    lab.produce(1..=10).await;
+    all(numbers(&client, 10).await, 1..=10)?;
+    all(numbers(&other, 10).await, 1..=10)?;
+    let histories: Vec<String> = lab.redis.ask(&["KEYS", "aldis:*press/news}:h:room/*"]).await;
+    let [history] = &histories[..] else {
+        panic!("one room of the channel has history: {histories:?}")
+    };
+    let _: String = lab.redis.ask(&["RENAME", history, "kept"]).await;
+    let _: String = lab.redis.ask(&["SET", history, "no list"]).await;
+    lab.produce(11..=20).await;
+    let refused = format!("aldis_consumer_retries_total{{topic=\"{}\"}}", lab.manifests.topic);
+    let last = |seen: &Seen| seen.events.last().map(|event| event.payload()["n"].clone());
+    let held_up = until("the other channel goes on, or waits", async || {
+        match last(&other.seen()) == Some(json!(20)) {
+            true => Some(false),
+            false => (gateway.metrics().await.value(&refused) > 3.0).then_some(true),
+        }
+    });
+    if held_up.await {
+        return Err("a channel holds up another".to_owned());
+    }
+    all(numbers(&other, 20).await, 1..=20)?;
+    assert_eq!(client.seen().events.len(), 10);
+    gateway
+        .wait_for_metric("aldis_channel_behind{channel=\"press/news\"}", 1.0)
+        .await;
+
+    let _: String = lab.redis.ask(&["RENAME", "kept", history]).await;
+    all(numbers(&client, 20).await, 1..=20)?;
+    gateway
+        .wait_for_metric("aldis_channel_behind{channel=\"press/news\"}", 0.0)
+        .await;
+    lab.produce(21..=30).await;
+    all(numbers(&client, 30).await, 1..=30)?;
+    all(numbers(&other, 30).await, 1..=30)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_19_a_channel_that_is_behind_holds_up_no_other() {
+    assert_eq!(one_is_behind(None).await, Ok(()));
+    let broken = one_is_behind(Some(Rule::Behind)).await;
     println!("without it: {}", broken.expect_err("nobody notices"));
 }

@@ -7,6 +7,7 @@ use crate::gateway::Gateway;
 use crate::manifests::Manifests;
 use crate::node::{Client, Node};
 
+mod beside;
 mod connections;
 mod deliveries;
 mod events;

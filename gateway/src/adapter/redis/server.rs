@@ -82,12 +82,13 @@ impl Server {
         };
         match call.run(&mut connection, pair).await {
             Ok(answer) => Ok(answer),
-            Err(error) => {
-                if is_of_connection(&error) {
-                    self.lose(&live);
-                }
+            Err(error) if is_of_connection(&error) => {
+                self.lose(&live);
                 Err(unavailable(&error))
             }
+            // It has no memory left for anybody.
+            Err(error) if error.code() == Some("OOM") => Err(unavailable(&error)),
+            Err(error) => Err(AdapterError::Refused(format!("redis: {error}"))),
         }
     }
 

@@ -194,12 +194,12 @@ fn each_mistake_names_its_field() {
         (
             "/replies/0/emit/payload".to_owned(),
             json!("{event.data}"),
-            "spec.replies[0].emit.payload: column 2: there is no \"event\" here; there are args, arg, identity, socket.id, now".to_owned(),
+            "spec.replies[0].emit.payload: column 2: there is no \"event\" here; there are args, arg, identity, socket.id, now, stats".to_owned(),
         ),
         (
             "/replies/0/ack".to_owned(),
             json!({"x": "{params.a}"}),
-            "spec.replies[0].ack.x: column 2: there is no \"params\" here; there are args, arg, identity, socket.id, now".to_owned(),
+            "spec.replies[0].ack.x: column 2: there is no \"params\" here; there are args, arg, identity, socket.id, now, stats".to_owned(),
         ),
         (
             "/replies/0/allow".to_owned(),
