@@ -1,7 +1,7 @@
 //! What `aldis dev` suggests for a first try of a channel: a token or a query, a join, a record.
 //!
 //! The channel's annotation `aldis.dev/sample` says it best. Without one it is read from the channel itself: every field
-//! that its expressions name becomes `"dev"`, so that rooms and records fit together.
+//! that its expressions name becomes `"dev"`, so that rooms and records fit together, or what it is compared with.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,17 @@ fn record(spec: &NotificationChannelSpec) -> Option<Record> {
     let source = spec.sources.first()?;
     let route = spec.routes.first()?;
     let type_ = route.types.first().map(|type_| type_.replace('*', "dev"))?;
-    let data = Value::Object(fields(&json!(route).to_string(), "event.data."));
+    // All routes that it fires: one whose rule can not be asked of it would send it to the dead letters.
+    let fires = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => type_.starts_with(prefix),
+        None => *pattern == type_,
+    };
+    let routes: Vec<_> = spec
+        .routes
+        .iter()
+        .filter(|route| route.types.iter().any(fires))
+        .collect();
+    let data = Value::Object(fields(&json!(routes).to_string(), "event.data."));
     let path = |template: &Option<String>| {
         let path = template.as_deref()?.strip_prefix("{body.")?.strip_suffix('}')?;
         path.chars()
@@ -119,7 +129,8 @@ fn record(spec: &NotificationChannelSpec) -> Option<Record> {
     Some(Record { topic, value })
 }
 
-/// The fields that a text of expressions names below `prefix`, each `"dev"`: `claims.tenant.id` gives `{tenant: {id: "dev"}}`.
+/// The fields that a text of expressions names below `prefix`, each `"dev"`, or what makes a comparison of it true:
+/// `claims.tenant.id` gives `{tenant: {id: "dev"}}`, `event.data.pulse > 120` gives `{pulse: 121}`.
 fn fields(text: &str, prefix: &str) -> Map<String, Value> {
     let mut fields = Map::new();
     for (at, _) in text.match_indices(prefix) {
@@ -128,20 +139,44 @@ fn fields(text: &str, prefix: &str) -> Map<String, Value> {
             .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
             .collect();
         let parts: Vec<_> = path.split('.').filter(|part| !part.is_empty()).collect();
-        insert(&mut fields, &parts);
+        insert(&mut fields, &parts, fitting(&text[at + prefix.len() + path.len()..]));
     }
     fields
 }
 
-fn insert(fields: &mut Map<String, Value>, path: &[&str]) {
+fn insert(fields: &mut Map<String, Value>, path: &[&str], fitting: Option<Value>) {
     let Some((name, rest)) = path.split_first() else { return };
     let entry = fields.entry((*name).to_owned()).or_insert_with(|| json!("dev"));
     if !rest.is_empty() && !entry.is_object() {
         *entry = json!({});
     }
     if let Some(inner) = entry.as_object_mut() {
-        insert(inner, rest);
+        insert(inner, rest, fitting);
+    } else if let Some(fitting) = fitting.filter(|_| *entry == "dev") {
+        *entry = fitting;
     }
+}
+
+/// What a field is, so that the comparison that follows it is true; `None` where none follows, or not with a constant.
+fn fitting(behind: &str) -> Option<Value> {
+    let behind = behind.trim_start();
+    let operators = [("<=", 0), (">=", 0), ("==", 0), ("<", -1), (">", 1)];
+    let (operator, step) = operators
+        .into_iter()
+        .find(|(operator, _)| behind.starts_with(operator))?;
+    let constant = behind[operator.len()..].trim_start();
+    if let Some(text) = constant.strip_prefix('\'') {
+        return text
+            .split_once('\'')
+            .filter(|_| operator == "==")
+            .map(|(text, _)| json!(text));
+    }
+    let end = constant.find(|c: char| !c.is_ascii_digit() && !"-.".contains(c));
+    let number = &constant[..end.unwrap_or(constant.len())];
+    let whole = number.parse::<i64>().ok().and_then(|number| number.checked_add(step));
+    whole
+        .map(|number| json!(number))
+        .or_else(|| Some(json!(number.parse::<f64>().ok()? + step as f64)))
 }
 
 #[cfg(test)]
@@ -179,6 +214,23 @@ mod tests {
             json!({"kind": "order.dev", "data": {"n": "dev", "t_id": "dev"}})
         );
         assert_eq!(record.topic, "orders");
+    }
+
+    #[test]
+    fn a_record_keeps_the_rules_of_all_routes_that_it_fires() {
+        let mut spec = channel();
+        spec.routes = serde_json::from_value(json!([
+            {"types": ["pulse"], "emit": [{"event": "e", "payload": {"pulse": "{event.data.pulse}"}, "everyone": true}]},
+            {"types": ["pu*"], "when": "event.data.pulse > 120 && event.data.kind == 'adult' && event.data.at.x <= 0.5",
+             "emit": [{"event": "e", "everyone": true}]},
+            {"types": ["other"], "when": "event.data.other < 1", "emit": [{"event": "e", "everyone": true}]},
+        ]))
+        .unwrap();
+        let record = Sample::of(None, &spec).unwrap().record.unwrap();
+        assert_eq!(
+            record.value["data"],
+            json!({"pulse": 121, "kind": "adult", "at": {"x": 0.5}})
+        );
     }
 
     #[test]
