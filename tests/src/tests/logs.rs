@@ -20,7 +20,8 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, String, Vec<String>) 
         make_topic(&kafka.address(), topic, 1, &[]).await;
     }
     let orders = std::fs::read_to_string(manifests.path().join("orders.yaml")).unwrap();
-    manifests.write("orders.yaml", &format!("{orders}  http: [{{method: GET, path: /bistro/stats, allow: \"true\", respond: {{body: \"{{stats}}\"}}}}]\n"));
+    let endpoint = "  http:\n  - {method: GET, path: /bistro/stats, allow: \"true\", respond: {body: \"{stats}\"}}\n";
+    manifests.write("orders.yaml", &orders.replacen("  http:\n", endpoint, 1));
     let mut gateway = Gateway::start_logging(&manifests.path(), Some(&kafka.address()), filter).await;
     let node = Node::start();
     let staff = |user: &str| json!({"query": {"user_id": user, "tenant_id": "tenant-456", "type": "staff"}});
@@ -60,7 +61,7 @@ async fn log_and_secrets(filter: Option<&str>) -> (String, String, Vec<String>) 
                 let stats = until("it is listed", async || {
                     let stats = request(address, "GET", "/bistro/stats", &[], "").await;
                     assert_eq!(stats.status, 200, "{stats:?}");
-                    stats.body.contains("\"ann\"").then_some(stats.body)
+                    stats.body.contains("\"display-1\"").then_some(stats.body)
                 })
                 .await;
                 for shown in [

@@ -126,6 +126,7 @@ async fn two_thousand_events_of_each_client_are_answered_in_order_while_records_
         "\"true\"",
         "  replies: [{event: echo, ack: \"{args}\", allow: \"true\"}]",
     );
+    manifests.limit("{clientEventsPerSecond: 10000}");
     let gateway = Gateway::start_logging(&manifests.path(), None, Some("error")).await;
     let node_process = Node::start();
     let reader = node_process.connect(&gateway.url("/news"), json!({})).await;
