@@ -222,7 +222,8 @@ impl<A: Adapter> Events<A> {
 
     /// Nothing has changed, and the client may ask again.
     fn not_now(&self, what: &'static str, shown: &str, error: &AdapterError) -> Arguments {
-        tracing::warn!(channel = %self.namespace.channel, room = shown, what, %error, "a client can not change its rooms now");
+        // Counted as `unavailable`; as often as clients ask, so not for the log.
+        tracing::debug!(channel = %self.namespace.channel, room = shown, what, %error, "a client can not change its rooms now");
         let message = "this is not possible for a moment: try again".to_owned();
         let code = "unavailable";
         Arguments::One(self.refuse(&Denial { code, message }))

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
 
 use crate::deadline::{until_equal, within};
 use crate::gateway::Gateway;
@@ -26,6 +27,38 @@ fn manifests() -> Manifests {
     manifests
 }
 
+/// A process of stock clients that have all joined.
+struct Clients {
+    _process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Clients {
+    async fn start(job: &Value) -> Self {
+        let mut process = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let joined = within("all clients have joined", lines.next_line()).await.unwrap();
+        assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+        Self {
+            _process: process,
+            lines,
+        }
+    }
+
+    /// What each has seen: the numbers of its events, and all that it tells.
+    async fn seen(&mut self) -> Vec<(Vec<u64>, Value)> {
+        let seen = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+        let seen = seen.expect("the clients tell what they have seen").unwrap();
+        let seen: Value = serde_json::from_str(&seen.expect("the clients tell what they have seen")).unwrap();
+        let numbers = |client: &Value| {
+            let numbers = client["numbers"].as_array().unwrap().iter();
+            numbers.filter_map(Value::as_u64).collect()
+        };
+        let clients = seen["clients"].as_array().unwrap().iter();
+        clients.map(|client| (numbers(client), client.clone())).collect()
+    }
+}
+
 async fn clients_survive(options: Value, library: &str) {
     let (manifests, kafka, redis) = (manifests(), shared().await, Redis::start().await);
     make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
@@ -36,10 +69,7 @@ async fn clients_survive(options: Value, library: &str) {
         "library": library, "url": format!("http://{}/news", proxy.address), "options": options,
         "clients": 4, "join": {"room": "a"}, "last": RECORDS,
     });
-    let mut child = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let joined = within("all clients have joined", lines.next_line()).await.unwrap();
-    assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+    let mut clients = Clients::start(&job).await;
 
     let producer = Producer::to(&kafka.address());
     for n in 1..=RECORDS {
@@ -50,16 +80,7 @@ async fn clients_survive(options: Value, library: &str) {
             first.kill().await;
         }
     }
-    let seen = tokio::time::timeout(PATIENCE, lines.next_line()).await;
-    let seen = seen.expect("the clients tell what they have seen").unwrap();
-    let seen: Value = serde_json::from_str(&seen.expect("the clients tell what they have seen")).unwrap();
-    for client in seen["clients"].as_array().unwrap() {
-        let numbers: Vec<_> = client["numbers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(Value::as_u64)
-            .collect();
+    for (numbers, client) in clients.seen().await {
         let expected: Vec<_> = (1..=RECORDS).collect();
         let lost: Vec<_> = expected.iter().filter(|n| !numbers.contains(n)).collect();
         assert!(lost.is_empty(), "lost {lost:?}: {client}");
@@ -92,10 +113,7 @@ async fn a_redis_that_comes_back_without_its_last_writes_costs_no_client_anythin
         "library": "4.8", "url": gateway.url("/news"), "options": {"transports": ["websocket"]},
         "clients": 2, "join": {"room": "a"}, "last": RECORDS,
     });
-    let mut child = node(&["recovery.js", &job.to_string()]).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let joined = within("all clients have joined", lines.next_line()).await.unwrap();
-    assert_eq!(joined.as_deref(), Some("{\"joined\":true}"));
+    let mut clients = Clients::start(&job).await;
 
     let producer = Producer::to(&kafka.address());
     let delivered = "aldis_deliveries_total{channel=\"press/news\"}";
@@ -111,16 +129,7 @@ async fn a_redis_that_comes_back_without_its_last_writes_costs_no_client_anythin
             redis.restart().await;
         }
     }
-    let seen = tokio::time::timeout(PATIENCE, lines.next_line()).await;
-    let seen = seen.expect("the clients tell what they have seen").unwrap();
-    let seen: Value = serde_json::from_str(&seen.expect("the clients tell what they have seen")).unwrap();
-    for client in seen["clients"].as_array().unwrap() {
-        let numbers: Vec<_> = client["numbers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(Value::as_u64)
-            .collect();
+    for (numbers, client) in clients.seen().await {
         assert_eq!(numbers, (1..=RECORDS).collect::<Vec<_>>(), "{client}");
         assert_eq!(client["connects"], 1);
     }
