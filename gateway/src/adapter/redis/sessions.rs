@@ -165,6 +165,8 @@ fn stored(fields: &Answer<'_>) -> Option<StoredSession> {
             _ => {}
         }
     }
+    // Redis keeps fields in no order of its own; clients are shown their rooms in the order of their joins.
+    rooms.sort_by(|a, b| (a.at, &a.shown).cmp(&(b.at, &b.shown)));
     Some(StoredSession {
         generation: generation?,
         start: Start { at: start?, reason },
