@@ -20,6 +20,7 @@ mod position;
 mod recheck;
 #[cfg(feature = "sabotage")]
 mod rules;
+mod simulation;
 
 type Memory = MemoryAdapter<Hub<Arc<Metrics>>>;
 
