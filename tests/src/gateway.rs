@@ -189,10 +189,7 @@ impl Gateway {
 
     /// A text of a page, with this gateway's listener in place of that of the bistro example.
     pub(crate) fn instead_of_port_3006(&self, text: &str) -> String {
-        let url = self.url("");
-        let address = url.trim_start_matches("http://");
-        text.replace("localhost:3006", address)
-            .replace("127.0.0.1:3006", address)
+        instead_of_port_3006(text, &self.address())
     }
 
     /// URL of its page.
@@ -334,6 +331,12 @@ impl Banner {
         }
         banner
     }
+}
+
+/// A text of a page, with another address in place of that of the bistro example.
+pub(crate) fn instead_of_port_3006(text: &str, address: &str) -> String {
+    text.replace("localhost:3006", address)
+        .replace("127.0.0.1:3006", address)
 }
 
 /// The binary `aldis`.

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
 use crate::deadline::{DEADLINE, within};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, instead_of_port_3006};
 use crate::kafka::repository;
 
 /// A Node process with any number of clients. Ended with this value.
@@ -110,6 +110,11 @@ pub(crate) fn node(args: &[&str]) -> Command {
 /// A snippet of a page as [`node`] runs it: with this gateway's address, and `require` in place of `import`, for which alone
 /// Node looks for modules elsewhere than beside the program.
 pub(crate) fn program(snippet: &str, gateway: &Gateway) -> String {
+    program_at(snippet, &gateway.address())
+}
+
+/// The same, with `host:port` of whatever stands before gateways.
+pub(crate) fn program_at(snippet: &str, address: &str) -> String {
     let lines =
         snippet.lines().map(
             |line| match line.strip_prefix("import ").and_then(|line| line.split_once(" from ")) {
@@ -117,7 +122,7 @@ pub(crate) fn program(snippet: &str, gateway: &Gateway) -> String {
                 None => line.to_owned(),
             },
         );
-    gateway.instead_of_port_3006(&lines.collect::<Vec<_>>().join("\n"))
+    instead_of_port_3006(&lines.collect::<Vec<_>>().join("\n"), address)
 }
 
 /// Where `scripts/setup.sh node` puts the stock clients.

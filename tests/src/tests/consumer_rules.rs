@@ -1,6 +1,8 @@
 //! Rules 17 to 20 of exact delivery: what was taken is compared with the log, a channel that is behind holds up no other, and a dead
 //! replica's partitions are read on. Each holds, and its test fails where it is switched off.
 
+use std::time::Instant;
+
 use aldis_gateway::sabotage::Rule;
 use serde_json::json;
 
@@ -202,8 +204,13 @@ async fn stood_in(without: Option<Rule>) -> Result<(), String> {
     lab.produce(1..=10).await;
     all(numbers(&client, 10).await, 1..=10)?;
     first.kill().await;
+    let killed = Instant::now();
     lab.produce(11..=20).await;
     all(numbers(&client, 20).await, 1..=20)?;
+    println!(
+        "{} ms without the partition (off: {without:?})",
+        killed.elapsed().as_millis()
+    );
     until_equal("the group has noticed", true, async || assigned(&second).await).await;
     lab.produce(21..=30).await;
     all(numbers(&client, 30).await, 1..=30)?;

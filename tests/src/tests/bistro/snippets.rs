@@ -4,9 +4,14 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 
 use super::Bistro;
-use crate::gateway::Lines;
+use crate::gateway::{Gateway, Lines};
+use crate::kafka::{make_topic, shared};
+use crate::manifests::Manifests;
 use crate::markdown::blocks_of;
-use crate::node::{node, program};
+use crate::node::{node, program_at};
+use crate::proxy::Proxy;
+use crate::records::Producer;
+use crate::redis::Redis;
 
 /// A snippet that runs.
 struct Running {
@@ -17,6 +22,15 @@ struct Running {
 impl Running {
     /// Runs `before`, the first snippet, which connects, then the one that contains `what`, if there is one, then `after`.
     async fn start(bistro: &Bistro, before: &str, what: &str, after: &str) -> Self {
+        let running = Self::at(&bistro.gateway.address(), before, what, after).await;
+        if what.starts_with("subscribe") {
+            running.has_joined(&bistro.gateway).await;
+        }
+        running
+    }
+
+    /// The same, with `host:port` of whatever stands before gateways.
+    async fn at(address: &str, before: &str, what: &str, after: &str) -> Self {
         let snippets: Vec<_> = blocks_of("examples/bistro/README.md".as_ref())
             .into_iter()
             .filter(|block| block.language == "js")
@@ -25,17 +39,18 @@ impl Running {
         let found = snippets[1..].iter().find(|block| block.text.contains(what));
         let text = found.map_or("", |block| &block.text);
         let text = format!("{before}{}{text}{after}", snippets[0].text);
-        let mut child = node(&["-e", &program(&text, &bistro.gateway)]).spawn().unwrap();
+        let mut child = node(&["-e", &program_at(&text, address)]).spawn().unwrap();
         let running = Self {
             printed: Lines::of(child.stdout.take().unwrap()),
             _child: child,
         };
         running.prints("connected: ").await;
-        if what.starts_with("subscribe") {
-            let joined = "aldis_client_events_total{channel=\"bistro/orders\",outcome=\"join\"}";
-            bistro.gateway.wait_for_metric(joined, 1.0).await;
-        }
         running
+    }
+
+    async fn has_joined(&self, gateway: &Gateway) {
+        let joined = "aldis_client_events_total{channel=\"bistro/orders\",outcome=\"join\"}";
+        gateway.wait_for_metric(joined, 1.0).await;
     }
 
     /// Waits until it has printed a line that begins so; gives the rest of it.
@@ -105,4 +120,29 @@ async fn snippet_5_pings_every_30_s_and_is_answered_each_time() {
     let running = Running::start(&bistro, clock, "'ping'", observe).await;
     running.prints("pong: 3").await;
     assert!(!running.printed.text().contains("gone:"), "{}", running.printed.text());
+}
+
+/// It emits its subscription once, outside of any handler, and nobody told it that connections end.
+#[tokio::test]
+async fn snippet_2_gets_its_events_again_after_the_replica_that_served_it_was_killed() {
+    let (manifests, kafka, redis) = (Manifests::bistro(), shared().await, Redis::start().await);
+    make_topic(&kafka.address(), &manifests.topic, 1, &[]).await;
+    let mut first = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
+    let second = Gateway::replica(&manifests.path(), &kafka.address(), &redis.url()).await;
+    let before = Proxy::before(&first.address()).await;
+    let running = Running::at(&before.address.to_string(), "", "subscribe:orders", "").await;
+    running.has_joined(&first).await;
+
+    let producer = Producer::to(&kafka.address());
+    let status = |status: &str| json!({"event_type": "order.status_changed", "data": order(json!({"status": status}))});
+    producer.json(&manifests.topic, 0, &status("before")).await;
+    assert_eq!(running.prints("status: ").await, "before");
+    before.lead_to(&second.address());
+    first.kill().await;
+    producer.json(&manifests.topic, 0, &status("after")).await;
+    running.prints("status: after").await;
+    let statuses = |line: &&str| line.starts_with("status: ");
+    let printed = running.printed.text();
+    let printed: Vec<_> = printed.lines().filter(statuses).collect();
+    assert_eq!(printed, ["status: before", "status: after"]);
 }
