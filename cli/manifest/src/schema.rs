@@ -212,8 +212,11 @@ fn names(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// A text in quotes, cut where it is long.
+/// A text in quotes, cut where it is long. What stands before the `@` of a URL may be a password: it is not shown.
 fn shown(text: &str) -> String {
+    let url = text.split_once("://");
+    let hidden = url.and_then(|(scheme, rest)| Some(format!("{scheme}://…@{}", rest.rsplit_once('@')?.1)));
+    let text = hidden.as_deref().unwrap_or(text);
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
