@@ -90,6 +90,11 @@ pub(crate) fn replica(redis: &Redis) -> Lab<RedisAdapter<Seen>> {
     replica_at(redis.endpoint())
 }
 
+/// One replica of the gateway g, on the Redis of this URL.
+pub(crate) fn replica_by(url: &str) -> Lab<RedisAdapter<Seen>> {
+    replica_at(Endpoint::parse(url).unwrap())
+}
+
 /// One replica of the gateway g.
 pub(crate) fn replica_at(endpoint: Endpoint) -> Lab<RedisAdapter<Seen>> {
     let seen = Arc::new(Seen::default());

@@ -209,7 +209,8 @@ pub(crate) fn free_ports() -> u16 {
     const FIRST: u16 = 20_000;
     const PAIRS: u16 = 6_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % u32::from(PAIRS)) as u16;
+    // Processes that are started together begin some way from each other.
+    let start = (std::process::id().wrapping_mul(61) % u32::from(PAIRS)) as u16;
     loop {
         let pair = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PAIRS;
         let port = FIRST + 2 * pair;

@@ -1,4 +1,4 @@
-//! A TCP proxy before a gateway, which cuts connections in the ways in which networks do.
+//! A TCP proxy before a gateway or a Redis, which cuts connections in the ways in which networks do, and counts what it carries.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -37,6 +38,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     connections: Connections,
     gateway: Arc<Mutex<String>>,
+    to_clients: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -49,13 +51,25 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let connections = Connections::default();
         let gateway = Arc::new(Mutex::new(gateway.to_owned()));
-        let task = tokio::spawn(accept(listener, Arc::clone(&gateway), Arc::clone(&connections)));
+        let to_clients = Arc::<AtomicU64>::default();
+        let task = tokio::spawn(accept(
+            listener,
+            Arc::clone(&gateway),
+            Arc::clone(&connections),
+            Arc::clone(&to_clients),
+        ));
         Self {
             address,
             connections,
             gateway,
+            to_clients,
             task,
         }
+    }
+
+    /// Bytes that it has carried to those that connect.
+    pub(crate) fn carried(&self) -> u64 {
+        self.to_clients.load(Ordering::Relaxed)
     }
 
     /// Connections that come from now on go to another gateway.
@@ -88,7 +102,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, gateway: Arc<Mutex<String>>, connections: Connections) {
+async fn accept(
+    listener: TcpListener,
+    gateway: Arc<Mutex<String>>,
+    connections: Connections,
+    to_clients: Arc<AtomicU64>,
+) {
     let next = AtomicU64::new(0);
     loop {
         let Ok((client, _)) = listener.accept().await else {
@@ -101,20 +120,30 @@ async fn accept(listener: TcpListener, gateway: Arc<Mutex<String>>, connections:
         let number = next.fetch_add(1, Ordering::Relaxed);
         let (sender, cut) = oneshot::channel();
         connections.lock().unwrap().insert(number, sender);
-        let connections = Arc::clone(&connections);
+        let (connections, to_clients) = (Arc::clone(&connections), Arc::clone(&to_clients));
         tokio::spawn(async move {
-            carry(client, server, cut).await;
+            carry(client, server, cut, &to_clients).await;
             connections.lock().unwrap().remove(&number);
         });
     }
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, mut cut: oneshot::Receiver<Cut>) {
+async fn carry(mut client: TcpStream, mut server: TcpStream, mut cut: oneshot::Receiver<Cut>, to_clients: &AtomicU64) {
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
-    let how = tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-        how = &mut cut => how,
+    let how = {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        tokio::select! {
+            _ = async {
+                let to_server = async {
+                    tokio::io::copy(&mut from_client, &mut to_server).await?;
+                    to_server.shutdown().await
+                };
+                tokio::try_join!(to_server, copy_counted(&mut from_server, &mut to_client, to_clients))
+            } => return,
+            how = &mut cut => how,
+        }
     };
     match how {
         // The proxy itself is gone.
@@ -136,6 +165,19 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mut cut: oneshot::R
                 client.flush().await.ok();
             }
             reset(&client, &server);
+        }
+    }
+}
+
+async fn copy_counted(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, carried: &AtomicU64) -> std::io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut bytes).await? {
+            0 => return to.shutdown().await,
+            length => {
+                to.write_all(&bytes[..length]).await?;
+                carried.fetch_add(length as u64, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aldis_core::route::{Audience, Delivery};
 use aldis_gateway::adapter::{Adapter, Appended, Bound, Incomplete, Keep, Since};
 
-use crate::adapters::{BOUND, KEEP, Lab, channel, delivery, memory, orders, replica, room, unit};
-use crate::redis::Redis;
+use crate::adapters::{BOUND, KEEP, Lab, channel, delivery, memory, orders, replica, replica_by, room, unit};
+use crate::redis::{Redis, Sentinels};
 
 macro_rules! contract {
     ($($test:ident)*) => {
@@ -22,6 +22,13 @@ macro_rules! contract {
             async fn $test() {
                 let redis = super::Redis::start().await;
                 super::$test(&super::replica(&redis)).await;
+            })*
+        }
+        mod in_redis_by_sentinels {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let redis = super::Sentinels::start().await;
+                super::$test(&super::replica_by(&redis.url())).await;
             })*
         }
     };

@@ -1,9 +1,9 @@
 //! Replicas that share a Redis: what each is given, and what happens when Redis or the way to it goes.
 
-use aldis_gateway::adapter::redis::{Endpoint, Link};
+use aldis_gateway::adapter::redis::Link;
 use aldis_gateway::adapter::{Adapter, AdapterError, Appended, Incomplete};
 
-use crate::adapters::{KEEP, delivery, orders, replica, replica_at, unit};
+use crate::adapters::{KEEP, delivery, orders, replica, replica_at, replica_by, unit};
 use crate::deadline::{until, within};
 use crate::proxy::{Cut, Proxy};
 use crate::redis::Redis;
@@ -27,6 +27,45 @@ async fn each_replica_is_given_what_its_rooms_get_and_nothing_else() {
     assert_eq!(two.seen.events(), ["1", "2", "3", "5"]);
     // A delivery costs nothing where none of its rooms is hosted.
     assert_eq!((one.adapter.pushed(), two.adapter.pushed()), (4, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_deliveries_cost_a_replica_nothing_that_hosts_none_of_their_rooms() {
+    const BATCHES: i64 = 50;
+    const BATCH: i64 = 100;
+    const BYTES: usize = 300;
+    let redis = Redis::start().await;
+    let ways = (
+        Proxy::before(&redis.address()).await,
+        Proxy::before(&redis.address()).await,
+    );
+    let by = |way: &Proxy| replica_by(&format!("redis://{}", way.address));
+    let (one, other, writer) = (by(&ways.0), by(&ways.1), replica(&redis));
+    let _hosted = (one.host(&["a", "b"]).await, other.host(&["c"]).await);
+    let before = (ways.0.carried(), ways.1.carried());
+    for first in (0..BATCHES).map(|batch| batch * BATCH) {
+        let units = (first..first + BATCH).map(|offset| {
+            let mut delivery = delivery("order:ready", &[if offset % 2 == 0 { "a" } else { "b" }]);
+            delivery.payloads = vec![format!("\"{}\"", "x".repeat(BYTES)).into()];
+            unit(0, offset, vec![delivery])
+        });
+        writer.append(KEEP, units.collect()).await;
+    }
+    let deliveries = (BATCHES * BATCH) as usize;
+    one.seen.wait_for(deliveries).await;
+    let carried = (ways.0.carried() - before.0, ways.1.carried() - before.1);
+    println!(
+        "{deliveries} deliveries: {} bytes to their replica, {} to the other",
+        carried.0, carried.1
+    );
+    assert!(carried.0 >= (deliveries * BYTES) as u64, "{carried:?}");
+    // What the other one is sent meanwhile are its own probes, one a second, however many deliveries there are.
+    assert!(carried.1 < deliveries as u64 * 10, "{carried:?}");
+    assert_eq!((one.adapter.pushed(), other.adapter.pushed()), (deliveries as u64, 0));
+    // It is not deaf: what goes to its room reaches it.
+    writer.deliver(KEEP, BATCHES * BATCH, &["c"]).await;
+    other.seen.wait_for(1).await;
+    assert_eq!(other.adapter.pushed(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,7 +225,7 @@ async fn a_redis_that_comes_back_empty_is_told_to_all_clients() {
 async fn a_subscription_through_which_nothing_comes_is_noticed_and_made_up_for() {
     let redis = Redis::start().await;
     let proxy = Proxy::before(&redis.address()).await;
-    let deaf = replica_at(Endpoint::parse(&format!("redis://{}", proxy.address)).unwrap());
+    let deaf = replica_by(&format!("redis://{}", proxy.address));
     let other = replica(&redis);
     let mut link = deaf.adapter.link();
     within("it hears", link.wait_for(|link| *link == Link::Live))

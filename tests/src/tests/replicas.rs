@@ -15,6 +15,8 @@ use crate::proxy::Proxy;
 use crate::records::Producer;
 use crate::redis::Redis;
 
+mod sentinels;
+
 /// Records that flow meanwhile.
 const RECORDS: u64 = 600;
 /// How long clients may take for them. The partitions of a gateway that was killed wait some seconds for its group.
@@ -56,6 +58,14 @@ impl Clients {
         };
         let clients = seen["clients"].as_array().unwrap().iter();
         clients.map(|client| (numbers(client), client.clone())).collect()
+    }
+
+    /// All records, in order, and nobody was ever disconnected.
+    async fn have_seen_everything_once(mut self) {
+        for (numbers, client) in self.seen().await {
+            assert_eq!(numbers, (1..=RECORDS).collect::<Vec<_>>(), "{client}");
+            assert_eq!(client["connects"], 1, "{client}");
+        }
     }
 }
 
@@ -113,7 +123,7 @@ async fn a_redis_that_comes_back_without_its_last_writes_costs_no_client_anythin
         "library": "4.8", "url": gateway.url("/news"), "options": {"transports": ["websocket"]},
         "clients": 2, "join": {"room": "a"}, "last": RECORDS,
     });
-    let mut clients = Clients::start(&job).await;
+    let clients = Clients::start(&job).await;
 
     let producer = Producer::to(&kafka.address());
     let delivered = "aldis_deliveries_total{channel=\"press/news\"}";
@@ -129,10 +139,7 @@ async fn a_redis_that_comes_back_without_its_last_writes_costs_no_client_anythin
             redis.restart().await;
         }
     }
-    for (numbers, client) in clients.seen().await {
-        assert_eq!(numbers, (1..=RECORDS).collect::<Vec<_>>(), "{client}");
-        assert_eq!(client["connects"], 1);
-    }
+    clients.have_seen_everything_once().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
