@@ -28,7 +28,13 @@ impl Authority {
 
     /// A new certificate for 127.0.0.1 and localhost, and its key, in PEM.
     pub(crate) fn certificate(&self) -> (String, String) {
-        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        self.certificate_for(&["127.0.0.1", "localhost"])
+    }
+
+    /// A new certificate for these names and addresses, and its key, in PEM.
+    fn certificate_for(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).unwrap();
         let key = KeyPair::generate().unwrap();
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
         (chain, key.serialize_pem())
@@ -36,13 +42,21 @@ impl Authority {
 
     /// The manifest of a Secret with a new certificate for 127.0.0.1 and localhost.
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> String {
-        let (chain, key) = self.certificate();
-        format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
-            indented(&chain),
-            indented(&key)
-        )
+        manifest(namespace, name, self.certificate())
     }
+
+    /// The manifest of a Secret with a new certificate for these names and addresses.
+    pub(crate) fn secret_for(&self, namespace: &str, name: &str, hosts: &[&str]) -> String {
+        manifest(namespace, name, self.certificate_for(hosts))
+    }
+}
+
+fn manifest(namespace: &str, name: &str, (chain, key): (String, String)) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}",
+        indented(&chain),
+        indented(&key)
+    )
 }
 
 /// PEM as a block of a manifest's `stringData`.

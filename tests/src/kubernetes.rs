@@ -11,8 +11,8 @@ use crate::kafka::repository;
 
 /// Where brokers listen so that pods reach them: `scripts/cluster.sh` sets it inside.
 const NODE_ENV: &str = "ALDIS_CLUSTER_NODE";
-/// How long a cluster may take for anything. 120 s: a pod that drains has a minute.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// How long a cluster may take for anything. 300 s: a pod that drains has a minute, and a node drains one after the other.
+const DEADLINE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The address of the node.
