@@ -50,6 +50,13 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) kubernetes scripts/setup.sh kubernetes
 	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
 
+# Not part of `make test`, which runs a few short seeds. docs/reliability.md says what it does and what came of it.
+.PHONY: chaos
+chaos: ## break everything at random for a minute and check what clients saw (SEED=n, SEEDS=n, CHAOS_SECONDS=n)
+	@$(STAGE) setup scripts/setup.sh apt tools node kafka
+	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
+	@SEED="$(SEED)" SEEDS="$(SEEDS)" CHAOS_SECONDS="$(CHAOS_SECONDS)" scripts/chaos.sh
+
 # As root, which a kubelet needs. Not part of `make test`.
 .PHONY: cluster-test
 cluster-test: ## run and break all of it in a real Kubernetes cluster of one node, from helm install to uninstall (as root)

@@ -271,12 +271,17 @@ impl Gateway {
 
     /// Asks it to end, and waits until it has. What it logged until then is there.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().expect("it runs").to_string();
-        let kill = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
-        assert!(kill.success());
+        self.signal("TERM").await;
         let status = within("aldis dev ends", self.child.wait()).await.unwrap();
         self.log.ended().await;
         status
+    }
+
+    /// Sends it a signal: `TERM`, `STOP`, `CONT`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let kill = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(kill.await.unwrap().success());
     }
 
     /// Ends it as a crash does.

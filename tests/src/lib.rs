@@ -58,4 +58,7 @@ mod raw;
 mod hostile;
 
 #[cfg(test)]
+mod chaos;
+
+#[cfg(test)]
 mod tests;

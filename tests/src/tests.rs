@@ -4,6 +4,7 @@ mod adapter_contract;
 mod adapter_replicas;
 mod adapter_rules;
 mod bistro;
+mod chaos;
 mod clients;
 mod cluster;
 mod consumer_rules;

@@ -1,0 +1,138 @@
+//! One seed from beginning to end: everything is started, everything goes wrong, everything heals, and the checker judges.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aldis_gateway::sabotage::Rule;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::checker::{Verdict, check};
+use super::history::{History, Saw};
+use super::random::Random;
+use super::topology::{Channel, Client};
+use super::world::{PARTITIONS, World};
+use super::{light, load, schedule, stock};
+
+/// How long clients may take to have everything once all is healed. 90 s: connections that froze, sessions of Kafka's group that
+/// have to end, and a busy machine.
+const HEALING: Duration = Duration::from_secs(90);
+/// How long may still come what must not, once all have everything.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// For how long things go wrong.
+    pub(crate) length: Duration,
+    /// Stock clients and light ones, at each of the channels.
+    pub(crate) stock: usize,
+    pub(crate) light: usize,
+    /// A rule of delivery that is switched off.
+    pub(crate) without: Option<Rule>,
+}
+
+/// What became of it.
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// How often each fault was done.
+    pub(crate) faults: String,
+    /// Logs and the history.
+    pub(crate) evidence: PathBuf,
+}
+
+/// Runs a plan.
+pub(crate) async fn run(plan: &Plan) -> Outcome {
+    let evidence = evidence(plan.seed);
+    println!(
+        "seed {}: {:?}; evidence in {}",
+        plan.seed,
+        plan.length,
+        evidence.display()
+    );
+    let world = World::start(plan.without, &evidence).await;
+    let journal = world.journal.clone();
+    let mut random = Random::of(plan.seed, "clients");
+    let addresses = world.addresses();
+    let _stock = stock::start(&Client::draw(&mut random, plan.stock, &addresses), &journal);
+    let mut lights = JoinSet::new();
+    for (number, client) in Client::draw(&mut random, plan.light, &addresses)
+        .into_iter()
+        .enumerate()
+    {
+        let random = Random::of(plan.seed, &format!("light {number}"));
+        lights.spawn(light::run(number, client, random, journal.clone()));
+    }
+    wait_until("every client is in its rooms", || {
+        journal.with(|history| are_in(history))
+    })
+    .await;
+
+    let topics = [Channel::News, Channel::Other].map(|channel| channel.topic(&world.manifests));
+    let partitions = topics
+        .iter()
+        .flat_map(|topic| (0..PARTITIONS).map(|partition| (topic.clone(), partition)));
+    let stop = CancellationToken::new();
+    let producers = load::start(plan.seed, world.broker(), partitions.collect(), &journal, &stop);
+    let now = journal.clock.now();
+    let schedule = schedule::draw(plan.seed, plan.length);
+    let schedule = schedule
+        .into_iter()
+        .map(|(lane, faults)| (lane, faults.into_iter().map(|(at, fault)| (now + at, fault)).collect()));
+    world.suffer(schedule.collect()).await;
+    journal.clock.until(now + plan.length).await;
+    stop.cancel();
+    producers.join_all().await;
+    println!("{:6.2?} all is healed", journal.clock.now());
+    let healed = journal.clock.now();
+    let complete = || journal.with(|history| check(history).lost == 0);
+    while !complete() && journal.clock.now() < healed + HEALING {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(QUIET).await;
+    println!("{:6.2?} it ends", journal.clock.now());
+    lights.shutdown().await;
+    world.keep_logs().await;
+    let history = journal.with(|history| history.clone());
+    std::fs::write(evidence.join("history"), format!("{history:#?}")).unwrap();
+    let faults = world
+        .done()
+        .into_iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect::<Vec<_>>();
+    Outcome {
+        verdict: check(&history),
+        faults: faults.join(", "),
+        evidence,
+    }
+}
+
+async fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    crate::deadline::until(what, async || so().then_some(())).await;
+}
+
+fn are_in(history: &History) -> bool {
+    history.clients.iter().all(|client| {
+        let mut rooms = client.wants.clone();
+        for (_, saw) in &client.log {
+            match saw {
+                Saw::Joined { room, .. } => drop(rooms.remove(room)),
+                Saw::Ready { rooms: are, .. } => rooms.retain(|room| !are.contains(room)),
+                _ => {}
+            }
+        }
+        rooms.is_empty()
+    })
+}
+
+/// Where a seed's logs go.
+fn evidence(seed: u64) -> PathBuf {
+    let folder =
+        std::env::var_os("CHAOS_EVIDENCE").map_or_else(|| std::env::temp_dir().join("aldis-chaos"), PathBuf::from);
+    let folder = folder.join(format!("seed-{seed}"));
+    std::fs::remove_dir_all(&folder).ok();
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}

@@ -1,0 +1,264 @@
+//! All that runs, and what is done to it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aldis_gateway::sabotage::Rule;
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::history::Journal;
+use super::log_of_redis::{ARGUMENTS, Lengths};
+use super::schedule::{Fault, GATEWAYS, PROXIES, Schedule};
+use super::topology::{Channel, manifests, write};
+use crate::gateway::{Gateway, With};
+use crate::kafka::{Kafka, make_topic};
+use crate::manifests::Manifests;
+use crate::proxy::Proxy;
+use crate::redis::Redis;
+
+/// Nobody listens there.
+const NOWHERE: &str = "127.0.0.1:9";
+/// How often Redis' file is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Partitions of a topic.
+pub(crate) const PARTITIONS: i32 = 3;
+
+/// Gateways, what they need, and the addresses that clients have.
+pub(crate) struct World {
+    pub(crate) manifests: Manifests,
+    pub(crate) journal: Journal,
+    without: Option<Rule>,
+    kafka: tokio::sync::Mutex<Kafka>,
+    broker: String,
+    redis: tokio::sync::Mutex<(Redis, Lengths)>,
+    redis_url: String,
+    gateways: [tokio::sync::Mutex<Option<Gateway>>; GATEWAYS],
+    /// Where each gateway listens; none while clients are led elsewhere.
+    listens: Mutex<[Option<String>; GATEWAYS]>,
+    proxies: Vec<Proxy>,
+    version: AtomicUsize,
+    /// How often each fault was done.
+    done: Mutex<BTreeMap<&'static str, usize>>,
+    /// Where logs go.
+    evidence: PathBuf,
+}
+
+impl World {
+    pub(crate) async fn start(without: Option<Rule>, evidence: &Path) -> Self {
+        let manifests = manifests();
+        let journal = Journal::new(super::topology::topics(&manifests));
+        let mut kafka = Kafka::down();
+        kafka.start().await;
+        let broker = kafka.address();
+        for topic in [Channel::News, Channel::Other].map(|channel| channel.topic(&manifests)) {
+            make_topic(&broker, &topic, PARTITIONS, &[]).await;
+        }
+        let redis = Redis::start_with(ARGUMENTS).await;
+        let mut proxies = Vec::new();
+        for _ in 0..PROXIES {
+            proxies.push(Proxy::before(NOWHERE).await);
+        }
+        let world = Self {
+            manifests,
+            journal,
+            without,
+            kafka: kafka.into(),
+            broker,
+            redis_url: redis.url(),
+            redis: (redis, Lengths::default()).into(),
+            gateways: Default::default(),
+            listens: Mutex::default(),
+            proxies,
+            version: AtomicUsize::new(1),
+            done: Mutex::default(),
+            evidence: evidence.to_owned(),
+        };
+        for gateway in 0..GATEWAYS {
+            world.begin(gateway).await;
+        }
+        world
+    }
+
+    pub(crate) fn broker(&self) -> &str {
+        &self.broker
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.proxies.iter().map(|proxy| proxy.address).collect()
+    }
+
+    /// How often each fault was done.
+    pub(crate) fn done(&self) -> BTreeMap<&'static str, usize> {
+        self.done.lock().unwrap().clone()
+    }
+
+    /// Does all of a schedule, each lane for itself, and waits until all is as it was.
+    pub(crate) async fn suffer(&self, schedule: Schedule) {
+        let lanes = schedule.into_values().map(async |faults| {
+            for (at, fault) in faults {
+                self.journal.clock.until(at).await;
+                println!("{:6.2?} {fault:?}", self.journal.clock.now());
+                self.apply(fault).await;
+                *self.done.lock().unwrap().entry(fault.name()).or_default() += 1;
+            }
+        });
+        tokio::select! {
+            _ = join_all(lanes) => {}
+            () = self.follow_redis() => {}
+        }
+    }
+
+    async fn apply(&self, fault: Fault) {
+        match fault {
+            Fault::Kill { gateway, down } => {
+                self.end(gateway, false).await;
+                sleep(down).await;
+                self.begin(gateway).await;
+            }
+            Fault::Drain { gateway, down } => {
+                self.end(gateway, true).await;
+                sleep(down).await;
+                self.begin(gateway).await;
+            }
+            Fault::Pause {
+                gateway,
+                down,
+                leads_away,
+            } => self.pause(gateway, down, leads_away).await,
+            Fault::CutRedis { kind } => {
+                let redis = self.redis.lock().await;
+                let _: i64 = redis.0.ask(&["CLIENT", "KILL", "TYPE", kind]).await;
+            }
+            Fault::RestartRedis { down } => self.restart_redis(down, |_, _| {}).await,
+            Fault::RollRedisBack { down, by } => {
+                let to = self.journal.clock.now().saturating_sub(by);
+                self.forgets();
+                self.restart_redis(down, |lengths, folder| {
+                    println!(
+                        "        {} bytes of Redis' file are gone",
+                        lengths.roll_back(to, folder)
+                    );
+                })
+                .await;
+            }
+            Fault::EmptyRedis { down } => {
+                self.forgets();
+                self.restart_redis(down, Lengths::empty).await;
+            }
+            Fault::RestartKafka { down } => {
+                let mut kafka = self.kafka.lock().await;
+                let from = self.journal.clock.now();
+                kafka.crash();
+                sleep(down).await;
+                kafka.start().await;
+                self.outage(from);
+            }
+            Fault::CutOne { proxy, nth, how } => drop(self.proxies[proxy].cut(nth, how)),
+            Fault::CutAll { proxy, how } => drop(self.proxies[proxy].cut_all(how)),
+            Fault::Configure => {
+                let version = self.version.fetch_add(1, Ordering::Relaxed);
+                write(&self.manifests, Channel::ALL[version % Channel::ALL.len()], version);
+            }
+        }
+    }
+
+    async fn begin(&self, number: usize) {
+        let with = With {
+            kafka: Some(&self.broker),
+            redis: Some(&self.redis_url),
+            without: self.without,
+            ..With::default()
+        };
+        let gateway = Gateway::start_with(&self.manifests.path(), with).await;
+        let address = gateway.address();
+        *self.gateways[number].lock().await = Some(gateway);
+        self.lead(number, Some(address));
+    }
+
+    async fn end(&self, number: usize, drains: bool) {
+        self.lead(number, None);
+        let gateway = self.gateways[number].lock().await.take();
+        if let Some(mut gateway) = gateway {
+            match drains {
+                true => drop(gateway.terminate().await),
+                false => gateway.kill().await,
+            }
+            self.keep_log(number, &gateway);
+        }
+    }
+
+    async fn pause(&self, number: usize, down: Duration, leads_away: bool) {
+        let slot = self.gateways[number].lock().await;
+        let gateway = slot
+            .as_ref()
+            .expect("it runs: faults of a gateway come one after the other");
+        gateway.signal("STOP").await;
+        if leads_away {
+            self.lead(number, None);
+        }
+        sleep(down).await;
+        gateway.signal("CONT").await;
+        self.lead(number, Some(gateway.address()));
+    }
+
+    async fn restart_redis(&self, down: Duration, meanwhile: impl FnOnce(&mut Lengths, &Path)) {
+        let mut guard = self.redis.lock().await;
+        let (redis, lengths) = &mut *guard;
+        let from = self.journal.clock.now();
+        redis.crash();
+        meanwhile(lengths, redis.folder());
+        sleep(down).await;
+        redis.restart().await;
+        self.outage(from);
+    }
+
+    fn forgets(&self) {
+        self.journal.with(|history| history.forgot = true);
+    }
+
+    fn outage(&self, from: Duration) {
+        let to = self.journal.clock.now();
+        self.journal.with(|history| history.outages.push((from, to)));
+    }
+
+    /// Leads each address to its gateway, or to the next one that there is.
+    fn lead(&self, number: usize, to: Option<String>) {
+        let mut listens = self.listens.lock().unwrap();
+        listens[number] = to;
+        for (proxy, of) in self.proxies.iter().enumerate() {
+            let mut there = (0..GATEWAYS).filter_map(|next| listens[(proxy + next) % GATEWAYS].as_deref());
+            of.lead_to(there.next().unwrap_or(NOWHERE));
+        }
+    }
+
+    /// Keeps the logs of those that still run.
+    pub(crate) async fn keep_logs(&self) {
+        for (number, gateway) in self.gateways.iter().enumerate() {
+            if let Some(gateway) = &*gateway.lock().await {
+                self.keep_log(number, gateway);
+            }
+        }
+    }
+
+    fn keep_log(&self, number: usize, gateway: &Gateway) {
+        let now = self.journal.clock.now().as_secs();
+        let file = self.evidence.join(format!("gateway-{number}-until-{now}s.log"));
+        std::fs::write(file, gateway.log()).unwrap();
+    }
+
+    /// Notes how Redis' file grows, without an end.
+    async fn follow_redis(&self) {
+        loop {
+            sleep(LOOK).await;
+            if let Ok(mut redis) = self.redis.try_lock() {
+                let (redis, lengths) = &mut *redis;
+                lengths.note(self.journal.clock.now(), redis.folder());
+            }
+        }
+    }
+}
