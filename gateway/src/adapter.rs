@@ -22,9 +22,11 @@ use aldis_crds::names::ChannelName;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use self::census::Census;
 use crate::hub::{ClientId, Parted};
 use crate::sessions::{Generation, Joined, Pid, Start};
 
+pub mod census;
 pub mod chosen;
 pub mod memory;
 pub mod redis;
@@ -268,6 +270,8 @@ pub struct StoredSession {
     pub begun: Position,
     /// How its last client went, where that is known.
     pub parted: Option<Parted>,
+    /// The replica that still had its client.
+    pub from: Option<Arc<str>>,
     /// Its rooms.
     pub rooms: Vec<Joined>,
 }
@@ -325,7 +329,7 @@ pub enum SessionChange<'c> {
 }
 
 /// Numbers deliveries. See the module for what must hold.
-pub trait Adapter: Send + Sync + 'static {
+pub trait Adapter: Census {
     /// Whether replicas share it, with the sessions of its clients.
     fn is_shared(&self) -> bool {
         false

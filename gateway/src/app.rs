@@ -34,6 +34,7 @@ use crate::listener::close::Pace;
 use crate::listeners::{Listeners, Ports};
 use crate::metrics::{Known, Metrics};
 use crate::pipeline::Pipeline;
+use crate::replicas;
 use crate::sessions::Sessions;
 use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{InForce, Phase, Rejected, Status};
@@ -144,6 +145,7 @@ impl Gateway {
             entrance: Arc::default(),
             permits: Permits::default(),
             rates: Rates::default(),
+            replicas: Default::default(),
             expiries: Arc::default(),
             counts: Default::default(),
             sessions: Sessions::default(),
@@ -203,6 +205,7 @@ impl Gateway {
         gateway.status.enter(Phase::Serving);
         tokio::spawn(gateway.upkeep());
         tokio::spawn(gateway.follow_link());
+        tokio::spawn(gateway.keep_replicas());
         Ok(gateway)
     }
 
@@ -360,6 +363,17 @@ impl Gateway {
                     () = stop.cancelled() => return,
                     changed = link.changed() => if changed.is_err() { return },
                 }
+            }
+        }
+    }
+
+    /// What replicas share is kept until all clients are gone.
+    fn keep_replicas(&self) -> impl Future<Output = ()> + use<> {
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop_admin.clone());
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = replicas::keep(shared) => {}
             }
         }
     }

@@ -28,6 +28,7 @@ pub mod listeners;
 pub mod sockets;
 
 pub mod limits;
+pub mod replicas;
 pub mod sessions;
 pub mod stats;
 

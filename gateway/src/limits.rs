@@ -7,7 +7,7 @@
 //! Whoever can not come in now is never told connect_error, after which a stock client does not try again. Everything that is
 //! taken is a value that gives itself back when it is dropped: however a socket dies, it is counted right.
 //!
-//! All counts are of this replica.
+//! These counts are of this replica; what holds over all of them is asked for beside them ([`crate::replicas`]).
 
 use std::time::Duration;
 

@@ -15,10 +15,10 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::consume::{ErrorReason, Observe as ObserveConsumer, Rebalance};
 use crate::hub::{CloseReason, Observe as ObserveHub};
 
 mod gone;
+mod observe;
 
 pub(crate) use gone::Known;
 use gone::Series;
@@ -138,6 +138,9 @@ metrics! {
     disconnects: IntCounterVec("aldis_disconnects_total", "Clients that went, by how: bad_frame and bad_packet are those that sent what is no WebSocket or no Socket.IO.", ["channel", "reason"]);
     client_events: IntCounterVec("aldis_client_events_total", "Events from clients by outcome: join, leave, reply, or the code of the refusal.", ["channel", "outcome"]);
     http_requests: IntCounterVec("aldis_http_requests_total", "HTTP requests to endpoints of channels, by declared path or built-in operation, and status.", ["channel", "endpoint", "code"]);
+    /// replicas
+    replicas: IntGauge("aldis_replicas", "Gateways that share a Redis and have said lately that they are there, as this one sees it.");
+    let_in_alone: IntCounterVec("aldis_connects_alone_total", "Clients that were let in by this replica's own counts, because Redis did not say what the others have.", ["namespace"]);
     /// listeners and admin
     listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, and connections that sent none that can be read, by reason.", ["listener", "reason"]);
     admin_refusals: IntCounterVec("aldis_admin_refused_total", "Connections and requests that the admin port refused, and connections that sent none that can be read, by reason.", ["reason"]);
@@ -245,6 +248,14 @@ impl Metrics {
         let channel = channel.to_string();
         self.connections.with_label_values(&[&channel]).inc();
         self.connects.with_label_values(&[channel.as_str(), "accepted"]).inc();
+    }
+
+    pub(crate) fn replicas(&self, live: usize) {
+        self.replicas.set(live as i64);
+    }
+
+    pub(crate) fn let_in_alone(&self, namespace: &str) {
+        self.let_in_alone.with_label_values(&[namespace]).inc();
     }
 
     pub(crate) fn admin_refused(&self, reason: &'static str) {
@@ -370,101 +381,10 @@ impl Metrics {
     }
 }
 
-impl ObserveHub for Metrics {
-    fn sent(&self, channel: &ChannelName, clients: usize) {
-        self.sends
-            .with_label_values(&[&channel.to_string()])
-            .inc_by(clients as u64);
-    }
-
-    fn closed(&self, channel: &ChannelName, reason: CloseReason) {
-        self.closed
-            .with_label_values(&[channel.to_string().as_str(), reason.as_str()])
-            .inc();
-    }
-
-    fn forgot(&self, namespace: &str, deliveries: usize) {
-        self.history_dropped
-            .with_label_values(&[namespace])
-            .inc_by(deliveries as u64);
-    }
-}
-
-impl ObserveHub for std::sync::Arc<Metrics> {
-    fn sent(&self, channel: &ChannelName, clients: usize) {
-        (**self).sent(channel, clients);
-    }
-
-    fn closed(&self, channel: &ChannelName, reason: CloseReason) {
-        ObserveHub::closed(&**self, channel, reason);
-    }
-
-    fn forgot(&self, namespace: &str, deliveries: usize) {
-        (**self).forgot(namespace, deliveries);
-    }
-}
-
-impl ObserveConsumer for Metrics {
-    fn received(&self, topic: &str, _: i32, bytes: usize) {
-        self.received.with_label_values(&[topic]).inc();
-        self.received_bytes.with_label_values(&[topic]).inc_by(bytes as u64);
-    }
-
-    fn retried(&self, topic: &str, _: i32) {
-        self.retries.with_label_values(&[topic]).inc();
-    }
-
-    fn stood_in(&self, topic: &str, records: usize) {
-        self.stood_in.with_label_values(&[topic]).inc_by(records as u64);
-    }
-
-    fn again(&self, topic: &str, _: i32, records: usize) {
-        self.again.with_label_values(&[topic]).inc_by(records as u64);
-    }
-
-    fn backlog(&self, topic: &str, partition: i32, records: usize, _: usize) {
-        self.backlog
-            .with_label_values(&[topic, &partition.to_string()])
-            .set(records as i64);
-    }
-
-    fn paused(&self, topic: &str, partition: i32, paused: bool) {
-        self.paused
-            .with_label_values(&[topic, &partition.to_string()])
-            .set(paused.into());
-    }
-
-    fn assigned(&self, topic: &str, partition: i32, assigned: bool) {
-        if !assigned {
-            // Gauges of partitions that others read now are gone, not frozen.
-            let labels = [topic, &partition.to_string()];
-            self.backlog.remove_label_values(&labels).ok();
-            self.paused.remove_label_values(&labels).ok();
-            self.dead_letters_waiting.remove_label_values(&labels).ok();
-        }
-    }
-
-    fn rebalanced(&self, rebalance: Rebalance, _: usize) {
-        let change = match rebalance {
-            Rebalance::Assigned => "assigned",
-            Rebalance::Revoked => "revoked",
-            Rebalance::Lost => "lost",
-        };
-        self.rebalances.with_label_values(&[change]).inc();
-    }
-
-    fn failed(&self, reason: ErrorReason) {
-        self.consumer_errors.with_label_values(&[reason.as_str()]).inc();
-    }
-
-    fn connected(&self, connected: bool) {
-        self.connected.set(connected.into());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consume::Observe as _;
 
     #[test]
     fn metrics_are_shown_in_prometheus_text() {

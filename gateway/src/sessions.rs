@@ -133,6 +133,8 @@ pub struct Claim {
     pub generation: Generation,
     /// The client that still had it.
     pub former: Option<ClientId>,
+    /// The replica that still had its client, where replicas share it.
+    pub from: Option<Arc<str>>,
     /// Its rooms.
     pub rooms: Vec<Joined>,
     /// How its last client went, where that is known.
@@ -271,6 +273,7 @@ impl Sessions {
         Claim {
             generation: stored.generation,
             former: former.and_then(|former| former.lock().client.take()),
+            from: stored.from,
             rooms: stored.rooms,
             parted: stored.parted,
             start: stored.start,
@@ -387,6 +390,7 @@ impl Session {
         let claim = Claim {
             generation: state.generation,
             former: state.client.take(),
+            from: None,
             rooms: state.joined.clone(),
             parted: state.parted,
             start: state.start.clone(),

@@ -38,6 +38,7 @@ use crate::limits::{Entrance, Peer, Permit, Permits, Rate, Rates};
 use crate::listener::polling::{TooMuch, Waiting};
 use crate::listener::transports::{Transports, WireLink};
 use crate::metrics::Metrics;
+use crate::replicas::Replicas;
 use crate::sabotage::Rule;
 use crate::sessions::{Generation, Session, Sessions};
 use crate::stats::Counts;
@@ -80,6 +81,8 @@ pub struct Shared<A> {
     pub permits: Permits,
     /// What is counted each second.
     pub rates: Rates,
+    /// What is known of other replicas, and shared with them.
+    pub replicas: Replicas,
     /// Clients whose tokens expire.
     pub expiries: Arc<Expiries>,
     /// Who is there.
@@ -188,7 +191,8 @@ impl<A: Adapter> Namespace<A> {
         // Its former connection may not know yet that it is dead: it must not be what keeps it out.
         let claim = || resume::claim(&self.shared, &channel, &identity, &offer);
         let claim = self.hold(until, claim).await?;
-        let permit = Arc::new(self.permit(socket, identity.user.as_deref()).await?);
+        let from = claim.as_ref().and_then(|claim| claim.as_ref().ok()?.from.as_ref());
+        let permit = Arc::new(self.permit(socket, identity.user.as_deref(), from).await?);
         let arrive = || resume::resume(&self.shared, &channel, &identity, &offer, claim.as_ref());
         let arrival = self.hold(until, arrive).await?;
         arrival.session.came_from(peer(socket));

@@ -277,6 +277,16 @@ impl Gateway {
         status
     }
 
+    /// Stops it where it is, without a word to anybody, until [`Self::resume`].
+    pub(crate) async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// It goes on where it was.
+    pub(crate) async fn resume(&self) {
+        self.signal("CONT").await;
+    }
+
     /// Sends it a signal: `TERM`, `STOP`, `CONT`.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();

@@ -4,6 +4,7 @@ mod adapter_contract;
 mod adapter_replicas;
 mod adapter_rules;
 mod bistro;
+mod census;
 mod chaos;
 mod clients;
 mod cluster;

@@ -7,6 +7,7 @@ use aldis_core::identity::Identity;
 use aldis_core::room::RoomKey;
 use tokio::sync::watch;
 
+use super::census::{Census, Count, Counted, Peer};
 use super::memory::MemoryAdapter;
 use super::redis::RedisAdapter;
 use super::{
@@ -30,6 +31,16 @@ macro_rules! chosen {
             ChosenAdapter::Redis(adapter) => adapter.$method($($argument),*).await,
         }
     };
+}
+
+impl<P: Publish> Census for ChosenAdapter<P> {
+    async fn count(&self, tenant: &str, count: &Count) -> Result<Counted, AdapterError> {
+        chosen!(self.count(tenant, count))
+    }
+
+    async fn beat(&self, demands: &str) -> Result<Vec<Peer>, AdapterError> {
+        chosen!(self.beat(demands))
+    }
 }
 
 impl<P: Publish> Adapter for ChosenAdapter<P> {

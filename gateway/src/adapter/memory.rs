@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
+use super::census::Census;
 use super::{
     Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Keep, Mark, Missed, Numbered, Position,
     Publish, Since, Source, Unit,
@@ -151,6 +152,8 @@ impl Numbers {
         new
     }
 }
+
+impl<P: Publish> Census for MemoryAdapter<P> {}
 
 impl<P: Publish> Adapter for MemoryAdapter<P> {
     async fn host(&self, channel: ChannelRef<'_>, _: &[RoomKey]) -> Result<Hosted, AdapterError> {

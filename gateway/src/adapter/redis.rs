@@ -29,6 +29,7 @@ use crate::sabotage::Rule;
 use crate::sessions::{Generation, Pid};
 
 mod answer;
+mod census;
 mod channel;
 mod endpoint;
 mod keys;

@@ -4,8 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
+use aws_lc_rs::digest::{SHA256, digest};
 
 use super::{Peer, Place, Places};
+use crate::adapter::census::Wanted;
+use crate::replicas::places::Held;
+
+/// How long the name of a user may be where replicas count it. 64 bytes; a longer one is counted by its digest.
+const MAX_USER: usize = 64;
 
 /// A user of a channel. What it is called means nothing outside of it.
 type User = (ChannelName, String);
@@ -31,6 +37,8 @@ struct Taken {
     _address: Place<(String, Peer)>,
     _channel_address: Place<(ChannelName, Peer)>,
     _user: Option<Place<User>>,
+    /// The same over all replicas, where they share it.
+    held: Option<Held>,
 }
 
 /// Of what there is no place.
@@ -93,8 +101,35 @@ impl Permits {
                 .take(tenant, tenant_limits.connections)
                 .ok_or(Full::Tenant)?,
             _channel: self.channels.take(channel, limits.connections).ok_or(Full::Channel)?,
+            held: None,
         };
         Ok(Permit(Mutex::new(Some(taken))))
+    }
+
+    /// What the same client needs over all replicas, and of what that is.
+    pub fn wanted(
+        channel: &ChannelName,
+        peer: Peer,
+        user: Option<&str>,
+        tenant_limits: &ResolvedLimits,
+        limits: &ResolvedLimits,
+    ) -> Vec<(Full, Wanted)> {
+        let ChannelName { name, .. } = channel;
+        let user = user.map(|user| {
+            let wanted = (
+                format!("u/{name}/{}", counted(user)).into(),
+                limits.connections_per_user,
+            );
+            (Full::User, wanted)
+        });
+        let others = [
+            (Full::Address, format!("a/{peer}"), tenant_limits.connections_per_ip),
+            (Full::Address, format!("a/{peer}/{name}"), limits.connections_per_ip),
+            (Full::Tenant, "t".to_owned(), tenant_limits.connections),
+            (Full::Channel, format!("c/{name}"), limits.connections),
+        ];
+        let others = others.map(|(of, name, limit)| (of, (name.into(), limit)));
+        user.into_iter().chain(others).collect()
     }
 
     /// Clients of a tenant.
@@ -103,7 +138,26 @@ impl Permits {
     }
 }
 
+/// A user, as replicas count it.
+fn counted(user: &str) -> String {
+    match user.len() {
+        ..=MAX_USER => user.to_owned(),
+        _ => digest(&SHA256, user.as_bytes())
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+    }
+}
+
 impl Permit {
+    /// Its places over all replicas are given up with it.
+    pub fn hold(&self, held: Held) {
+        if let Some(taken) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            taken.held = Some(held);
+        }
+    }
+
     /// Gives the permit up before its client is gone for good: another has taken its session over.
     pub fn give_up(&self) {
         drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -165,5 +219,40 @@ mod tests {
         drop((first, second, third, fourth, again));
         assert_eq!(permits.of_tenant("bistro"), 0);
         assert!(take(&orders, 3, Some("ann")).is_ok());
+    }
+
+    #[test]
+    fn what_a_client_needs_over_all_replicas_has_a_name_for_each_limit() {
+        let (tenant, own) = (limits(4, 9, 3), limits(3, 2, 2));
+        let wanted = |channel: &ChannelName, last: u8, user: Option<&str>| {
+            let wanted = Permits::wanted(channel, peer(last), user, &tenant, &own).into_iter();
+            wanted
+                .map(|(of, (name, limit))| (of.as_str(), name.to_string(), limit))
+                .collect::<Vec<_>>()
+        };
+        let own = |of, name: &str, limit| (of, name.to_owned(), limit);
+        assert_eq!(
+            wanted(&channel("bistro", "orders"), 1, Some("ann")),
+            [
+                own("user_connections", "u/orders/ann", 2),
+                own("address_connections", "a/192.0.2.1", 3),
+                own("address_connections", "a/192.0.2.1/orders", 2),
+                own("tenant_connections", "t", 4),
+                own("channel_connections", "c/orders", 3),
+            ]
+        );
+        assert_eq!(wanted(&channel("bistro", "orders"), 1, None).len(), 4);
+        // However long a user's name is, its count is small, and its own.
+        let long = |end: &str| {
+            wanted(
+                &channel("bistro", "orders"),
+                1,
+                Some(&format!("{}{end}", "x".repeat(5_000))),
+            )[0]
+            .1
+            .clone()
+        };
+        assert_eq!(long("a").len(), "u/orders/".len() + 64);
+        assert_ne!(long("a"), long("b"));
     }
 }

@@ -53,6 +53,7 @@ fn shared() -> Arc<Shared<Memory>> {
         entrance: Default::default(),
         permits: Default::default(),
         rates: Default::default(),
+        replicas: Default::default(),
         expiries: Default::default(),
         counts: Default::default(),
         jwks: Jwks::new(Http::new().unwrap(), Arc::clone(&metrics), clock),

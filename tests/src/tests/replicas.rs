@@ -15,6 +15,7 @@ use crate::proxy::Proxy;
 use crate::records::Producer;
 use crate::redis::Redis;
 
+mod limits;
 mod sentinels;
 
 /// Records that flow meanwhile.

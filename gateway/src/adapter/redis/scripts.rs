@@ -54,6 +54,8 @@ script!(mint, "scripts/mint.lua", [] as [Exception; 0]);
 script!(sweep, "scripts/sweep.lua", [] as [Exception; 0]);
 script!(claim, "scripts/claim.lua", [] as [Exception; 0]);
 script!(session, "scripts/session.lua", [] as [Exception; 0]);
+script!(count, "scripts/count.lua", [] as [Exception; 0]);
+script!(beat, "scripts/beat.lua", [] as [Exception; 0]);
 script!(forget, "scripts/forget.lua", [] as [Exception; 0]);
 
 fn script(text: &str, exceptions: &[&Exception]) -> Arc<Script> {

@@ -143,7 +143,7 @@ fn joined(field: &str) -> Option<Joined> {
 /// What the fields of a session say; `None` where it can not be read. A room that can not be read is one that its client is no
 /// longer in.
 fn stored(fields: &Answer<'_>) -> Option<StoredSession> {
-    let (mut generation, mut start, mut reason, mut begun, mut parted) = (None, None, None, None, None);
+    let (mut generation, mut start, mut reason, mut begun, mut parted, mut from) = (None, None, None, None, None, None);
     let mut rooms = Vec::new();
     for at in (0..fields.len()).step_by(2) {
         let value = fields.text(at + 1);
@@ -152,6 +152,7 @@ fn stored(fields: &Answer<'_>) -> Option<StoredSession> {
             "start" => start = Position::parse(value),
             "reason" => reason = NotRecovered::parse(value),
             "begun" => begun = Position::parse(value),
+            "replica" => from = Some(value.into()),
             "parted" => {
                 let numbers = value.split_once(' ');
                 parted = numbers.and_then(|(at, last_sent)| {
@@ -172,6 +173,7 @@ fn stored(fields: &Answer<'_>) -> Option<StoredSession> {
         start: Start { at: start?, reason },
         begun: begun?,
         parted,
+        from,
         rooms,
     })
 }

@@ -124,6 +124,7 @@ impl House {
             entrance: Default::default(),
             permits: Default::default(),
             rates: Default::default(),
+            replicas: Default::default(),
             expiries: Default::default(),
             counts: Default::default(),
             metrics,
