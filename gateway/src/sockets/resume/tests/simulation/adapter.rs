@@ -7,6 +7,7 @@ use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
 use super::super::*;
+use crate::adapter::census::Census;
 use crate::adapter::{Appended, Hosted, Mark, Numbered, Publish};
 
 /// What was published: seq, number of the record, and to which rooms (none: everyone).
@@ -49,6 +50,8 @@ pub(super) async fn let_others_go_first() {
     })
     .await;
 }
+
+impl Census for Interrupted {}
 
 impl Adapter for Interrupted {
     async fn host(&self, channel: ChannelRef<'_>, rooms: &[RoomKey]) -> Result<Hosted, AdapterError> {

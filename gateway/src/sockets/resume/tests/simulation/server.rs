@@ -68,6 +68,7 @@ impl Gateway {
             entrance: Default::default(),
             permits: Default::default(),
             rates: Default::default(),
+            replicas: Default::default(),
             expiries: Default::default(),
             counts: Default::default(),
             metrics,
