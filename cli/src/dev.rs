@@ -17,6 +17,7 @@ use aldis_crds::configuration::Revision;
 use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig, RedisKeys};
 use aldis_gateway::app::{Drain, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
+use aldis_gateway::forward::PeerSettings;
 use aldis_gateway::listeners::Ports;
 use aldis_gateway::logs::{self, Format};
 use aldis_operator::{Validated, translate};
@@ -162,6 +163,10 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         },
         admin: SocketAddr::new(args.bind, args.admin_port),
         admin_token: None,
+        peers: Some(PeerSettings {
+            bind: SocketAddr::new(args.bind, 0),
+            advertise: None,
+        }),
         start_at: if broker.is_some() {
             StartAt::Earliest
         } else {

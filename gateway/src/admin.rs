@@ -149,7 +149,7 @@ async fn config(State(admin): State<Admin>, headers: HeaderMap) -> Response {
 }
 
 /// Compared as digests, in a time that does not tell how much of the token was right, or how long it is.
-fn is_authorized(headers: &HeaderMap, token: &[u8]) -> bool {
+pub(crate) fn is_authorized(headers: &HeaderMap, token: &[u8]) -> bool {
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
     let Some(given) = given.and_then(|value| value.strip_prefix(b"Bearer ")) else {
         return false;

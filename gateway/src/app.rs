@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::consume::{self, ConsumerHandle, ConsumerSettings, ConsumerState, StartAt};
 use crate::dead_letter::DeadLetters;
 use crate::egress;
+use crate::forward::{self, PeerSettings};
 use crate::http::{Http, Publisher};
 use crate::hub::Hub;
 use crate::jwks::Jwks;
@@ -41,6 +42,7 @@ use crate::status::{InForce, Phase, Rejected, Status};
 use crate::traces;
 
 mod counts;
+mod forwarding;
 mod upkeep;
 
 pub use counts::{Counted, Counts};
@@ -70,6 +72,8 @@ pub struct Settings {
     pub ports: Ports,
     /// Where health, metrics and the configuration in force are.
     pub admin: SocketAddr,
+    /// Where other replicas pass requests on to, and how they reach it; `None`: they do not. Only replicas that share a Redis do.
+    pub peers: Option<PeerSettings>,
     /// The file with the token for the last of these.
     pub admin_token: Option<PathBuf>,
     /// Where a new consumer group starts.
@@ -127,6 +131,7 @@ impl Gateway {
             ports,
             admin,
             admin_token,
+            peers,
             start_at,
         } = settings;
         let config = &revision.config;
@@ -180,7 +185,7 @@ impl Gateway {
         )?;
         let stop_admin = CancellationToken::new();
         let judged = Admin {
-            metrics,
+            metrics: Arc::clone(&metrics),
             status: Arc::clone(&status),
             consumer: consumer.state(),
             token_file: admin_token,
@@ -188,10 +193,15 @@ impl Gateway {
         let admin = admin::serve(admin, judged, stop_admin.clone())
             .await
             .with_context(|| format!("the admin port {admin} can not be had"))?;
+        let forward = forwarding::start(&shared, peers, &metrics).await?;
         let gateway = Self {
             kafka: config.kafka.clone(),
             redis: config.redis.clone(),
-            listeners: Arc::new(Listeners::new(ports, http)),
+            listeners: Arc::new(Listeners::new(
+                ports,
+                http,
+                forward.as_ref().map(|(forward, _)| Arc::clone(forward)),
+            )),
             shared,
             status,
             wanted: Arc::new(Mutex::new(revision.clone())),
@@ -202,6 +212,11 @@ impl Gateway {
             stop_admin,
         };
         gateway.reload(&revision).await;
+        if let Some((forward, port)) = forward {
+            let listeners = Arc::clone(&gateway.listeners);
+            let find = Arc::new(move |listener: &str| listeners.local(listener));
+            tokio::spawn(forward::serve(port, forward, find, gateway.stop_admin.clone()));
+        }
         gateway.status.enter(Phase::Serving);
         tokio::spawn(gateway.upkeep());
         tokio::spawn(gateway.follow_link());

@@ -6,6 +6,7 @@
 //! consume → decode → route → adapter → hub → client          pipeline.rs
 //!           └ aldis-core ┘
 //! listener → sockets → hub                                   a client connects, joins and leaves
+//! listener → forward → another replica                       a client asks here whose session is there
 //! source → app → listeners                                   a configuration comes in force, while clients stay
 //! └ directory, or cluster → acknowledge                      from files, or from Kubernetes, to whose operator it is told
 //! app                                                        puts it all together; admin, status, metrics, clock serve it
@@ -24,6 +25,8 @@ pub mod hub;
 
 pub mod listener;
 pub mod listeners;
+
+pub mod forward;
 
 pub mod sockets;
 

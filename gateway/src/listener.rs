@@ -16,6 +16,10 @@ use std::time::Duration;
 
 use aldis_crds::gateway::{EngineSettings, Transport};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use socketioxide::{SocketIo, SocketIoBuilder, TransportType};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Stream};
+use crate::forward::Forward;
 use crate::limits::Entrance;
 use crate::metrics::Metrics;
 
@@ -81,6 +86,18 @@ pub struct Listener {
     tasks: TaskTracker,
     /// All of them, to end at once.
     connections: Connection,
+    local: Local,
+}
+
+/// Its sessions, for the replicas that their clients ask.
+#[derive(Clone)]
+pub(crate) struct Local(Ends);
+
+impl Local {
+    /// Answers a request that came over `connection` from another replica.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, connection: Connection) -> Response<Full<Bytes>> {
+        respond::of_peer(request, connection, self.0.clone()).await
+    }
 }
 
 /// What is around a listener.
@@ -91,6 +108,8 @@ pub struct Around {
     pub beside: Beside,
     /// The way in, of all listeners.
     pub entrance: Arc<Entrance>,
+    /// Its peers, where it has some.
+    pub forward: Option<Arc<Forward>>,
 }
 
 /// A port that is taken and not yet served: clients that connect wait.
@@ -131,6 +150,7 @@ impl Listener {
             metrics,
             beside,
             entrance,
+            forward,
         } = around;
         let policy = Arc::new(ArcSwap::from_pointee(policy));
         let (service, io) = builder(&engine).build_svc();
@@ -141,6 +161,7 @@ impl Listener {
             engine: Arc::clone(&engine_io),
             beside,
             entrance,
+            forward,
             name: name.into(),
             settings: Arc::new(engine.clone()),
             policy: Arc::clone(&policy),
@@ -152,6 +173,7 @@ impl Listener {
         };
         let (tasks, connections, stop) = (ends.tasks.clone(), ends.connections.clone(), ends.stop.clone());
         let (accepting, stop_accepting) = (TaskTracker::new(), CancellationToken::new());
+        let local = Local(ends.clone());
         accepting.spawn(accept(Arc::clone(port), ends, stop_accepting.clone()));
         Self {
             io,
@@ -164,6 +186,7 @@ impl Listener {
             stop,
             tasks,
             connections,
+            local,
         }
     }
 
@@ -175,6 +198,11 @@ impl Listener {
     /// What it asks of requests, now.
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
+    }
+
+    /// Its sessions, for other replicas.
+    pub(crate) fn local(&self) -> Local {
+        self.local.clone()
     }
 
     /// Puts another policy in force; clients stay.
@@ -210,7 +238,7 @@ fn builder(engine: &EngineSettings) -> SocketIoBuilder {
 }
 
 /// The bytes of a client: as they come, or through TLS, whose state those without do not pay for.
-type Bare = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(crate) type Bare = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// What every connection of a listener needs.
 #[derive(Clone)]
@@ -221,6 +249,7 @@ struct Ends {
     engine: Arc<dyn Engine>,
     beside: Beside,
     entrance: Arc<Entrance>,
+    forward: Option<Arc<Forward>>,
     transports: Arc<Transports>,
     refusals: Refusals,
     tasks: TaskTracker,

@@ -19,11 +19,12 @@ use socketioxide::SocketIo;
 use tokio_util::task::TaskTracker;
 
 use crate::adapter::Adapter;
+use crate::forward::Forward;
 use crate::http::{self, Http};
 use crate::listener::close::Pace;
 use crate::listener::policy::{BadListener, Policy};
 use crate::listener::transports::Transports;
-use crate::listener::{Around, Beside, Listener, Port};
+use crate::listener::{Around, Beside, Listener, Local, Port};
 use crate::sockets::{self, Namespace, Shared};
 
 /// How a listener is closed that is changed or taken away while the gateway runs: its clients come back over 5 s.
@@ -54,6 +55,7 @@ impl Ports {
 pub struct Listeners<A> {
     ports: Ports,
     http: Arc<Http<A>>,
+    forward: Option<Arc<Forward>>,
     open: Mutex<BTreeMap<String, Open>>,
     /// Those that are being closed.
     closing: TaskTracker,
@@ -67,11 +69,12 @@ struct Open {
 }
 
 impl<A: Adapter> Listeners<A> {
-    /// None yet.
-    pub fn new(ports: Ports, http: Http<A>) -> Self {
+    /// None yet. `forward`: the peers, where there are some.
+    pub fn new(ports: Ports, http: Http<A>, forward: Option<Arc<Forward>>) -> Self {
         Self {
             ports,
             http: Arc::new(http),
+            forward,
             open: Mutex::default(),
             closing: TaskTracker::new(),
         }
@@ -80,6 +83,11 @@ impl<A: Adapter> Listeners<A> {
     /// Where a listener listens.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
         self.lock().get(listener).map(|open| open.port.address)
+    }
+
+    /// The sessions of a listener, for other replicas.
+    pub(crate) fn local(&self, listener: &str) -> Option<Local> {
+        self.lock().get(listener).map(|open| open.listener.local())
     }
 
     /// Makes the listeners those of a configuration whose channels are in force; gives those that can not be served as they
@@ -149,6 +157,7 @@ impl<A: Adapter> Listeners<A> {
             metrics: Arc::clone(&self.http.shared.metrics),
             beside: Beside::new(http::router(&spec.name, Arc::clone(&self.http))),
             entrance: Arc::clone(&self.http.shared.entrance),
+            forward: self.forward.clone(),
         };
         let open = |io: &SocketIo, transports: &Arc<Transports>| {
             follow_namespaces(io, transports, &mut namespaces, &spec.name, &self.http.shared);

@@ -12,6 +12,7 @@ use aldis_gateway::app::{Drain, Gateway, Settings};
 use aldis_gateway::cluster::{Cluster, GatewayName};
 use aldis_gateway::consume::StartAt;
 use aldis_gateway::directory::Directory;
+use aldis_gateway::forward::PeerSettings;
 use aldis_gateway::listener::close::Pace;
 use aldis_gateway::listeners::Ports;
 use aldis_gateway::logs::{self, Format};
@@ -79,6 +80,15 @@ struct Args {
     #[arg(long, value_name = "FILE", env = "ALDIS_ADMIN_TOKEN_FILE")]
     admin_token_file: Option<PathBuf>,
 
+    /// Where other replicas pass on what clients of this one's sessions ask of them; port 0 for any that is free. Without it clients
+    /// that poll need an address that stays with one replica. Counts where replicas share a Redis
+    #[arg(long, value_name = "ADDRESS:PORT", env = "ALDIS_PEERS")]
+    peers: Option<SocketAddr>,
+
+    /// Under which address other replicas reach --peers [default: the address there]
+    #[arg(long, value_name = "ADDRESS", env = "POD_IP")]
+    peer_address: Option<IpAddr>,
+
     /// On SIGTERM: seconds in which it is not ready and still takes clients, until those who send them have heard of it
     #[arg(long, value_name = "SECONDS", env = "ALDIS_DRAIN_GRACE", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3600))]
     drain_grace: u64,
@@ -138,6 +148,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         },
         admin: args.admin,
         admin_token: args.admin_token_file,
+        peers: args.peers.map(|bind| PeerSettings {
+            bind,
+            advertise: args.peer_address,
+        }),
         start_at: StartAt::GatewayStart,
     })
     .await?;

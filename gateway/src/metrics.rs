@@ -19,6 +19,7 @@ use crate::hub::{CloseReason, Observe as ObserveHub};
 
 mod gone;
 mod observe;
+mod ports;
 
 pub(crate) use gone::Known;
 use gone::Series;
@@ -144,6 +145,8 @@ metrics! {
     /// listeners and admin
     listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, and connections that sent none that can be read, by reason.", ["listener", "reason"]);
     admin_refusals: IntCounterVec("aldis_admin_refused_total", "Connections and requests that the admin port refused, and connections that sent none that can be read, by reason.", ["reason"]);
+    peer_refusals: IntCounterVec("aldis_peers_refused_total", "Connections and requests that the port for other replicas refused, by reason.", ["reason"]);
+    forwarded: IntCounterVec("aldis_forwarded_total", "Requests of sessions that another replica has, by what became of them: answered, upgraded (a WebSocket), unknown (the replica is gone), unreachable, timed_out, busy.", ["listener", "outcome"]);
     drained: IntCounterVec("aldis_listener_drained_total", "Clients that were closed one by one because a listener stopped or changed.", ["listener"]);
     /// identity
     tokens_refused: IntCounterVec("aldis_tokens_refused_total", "Tokens that did not hold, by reason.", ["channel", "reason"]);
@@ -258,10 +261,6 @@ impl Metrics {
         self.let_in_alone.with_label_values(&[namespace]).inc();
     }
 
-    pub(crate) fn admin_refused(&self, reason: &'static str) {
-        self.admin_refusals.with_label_values(&[reason]).inc();
-    }
-
     pub(crate) fn session(&self, channel: &ChannelName, outcome: &'static str) {
         self.sessions
             .with_label_values(&[channel.to_string().as_str(), outcome])
@@ -327,14 +326,6 @@ impl Metrics {
 
     pub(crate) fn closed_slow(&self, channel: &ChannelName) {
         ObserveHub::closed(self, channel, CloseReason::SlowConsumer);
-    }
-
-    pub(crate) fn listener_refused(&self, listener: &str, reason: &'static str) {
-        self.listener_refusals.with_label_values(&[listener, reason]).inc();
-    }
-
-    pub(crate) fn drained(&self, listener: &str, clients: usize) {
-        self.drained.with_label_values(&[listener]).inc_by(clients as u64);
     }
 
     pub(crate) fn behind(&self, channel: &ChannelName, partitions: usize) {

@@ -40,6 +40,9 @@ mod node;
 mod proxy;
 
 #[cfg(test)]
+mod round_robin;
+
+#[cfg(test)]
 mod redis;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod dead_letters;
 mod documents;
 mod drain;
 mod engine;
+mod forward;
 mod herd;
 mod hostile_expressions;
 mod hostile_frames;

@@ -35,12 +35,14 @@ mod endpoint;
 mod keys;
 mod leases;
 mod packed;
+mod peers;
 mod scripts;
 mod server;
 mod sessions;
 mod subscriber;
 
 pub use endpoint::Endpoint;
+pub use peers::Peers;
 pub use subscriber::Link;
 
 use answer::{Answer, ReadBack};

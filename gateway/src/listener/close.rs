@@ -40,6 +40,7 @@ impl Listener {
             tokio::time::sleep_until(begin + pace.spread.mul_f64(share)).await;
             match session {
                 Leaving::Wire(link) => link.close(),
+                Leaving::PassedOn(connection) => connection.end(),
                 Leaving::Poll(sid, polled) => {
                     polled.leave();
                     self.engine_io.end(&sid).await;

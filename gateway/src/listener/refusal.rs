@@ -33,6 +33,10 @@ pub enum Refusal {
     LengthRequired,
     /// The session was closed.
     SessionClosed,
+    /// The session is on a replica that is gone, or can not be asked.
+    SessionLost,
+    /// Too many requests are passed on to other replicas.
+    PeersBusy,
     /// The gateway stops, or the listener changes: new sessions begin elsewhere, or a moment later.
     Draining,
     /// Its address has as many connections as any tenant is granted, or too many wait for their turn.
@@ -53,6 +57,8 @@ impl Refusal {
             Self::BodyTimeout => "body_timeout",
             Self::LengthRequired => "length_required",
             Self::SessionClosed => "session_closed",
+            Self::SessionLost => "session_lost",
+            Self::PeersBusy => "peers_busy",
             Self::Draining => "draining",
             Self::Busy(busy) => busy.as_str(),
         }
@@ -79,8 +85,12 @@ impl Refusal {
             ),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "The body was not there in time.\n".to_owned()),
             Self::LengthRequired => (StatusCode::LENGTH_REQUIRED, "Send Content-Length.\n".to_owned()),
-            Self::SessionClosed => (StatusCode::BAD_REQUEST, json(1, "Session ID unknown")),
+            Self::SessionClosed | Self::SessionLost => (StatusCode::BAD_REQUEST, json(1, "Session ID unknown")),
             Self::Busy(busy) => (StatusCode::SERVICE_UNAVAILABLE, busy.message().to_owned()),
+            Self::PeersBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many sessions of other replicas are asked for here: connect again.\n".to_owned(),
+            ),
             Self::Draining | Self::TlsHandshake | Self::TlsTimeout => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "This gateway takes no new connections: connect again.\n".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 
 use super::refusal::Refusal;
+use crate::forward::Elsewhere;
 use crate::metrics::Metrics;
 
 /// Counts for one port.
@@ -19,6 +20,7 @@ pub struct Refusals {
 enum Port {
     Listener(Arc<str>),
     Admin,
+    Peers,
 }
 
 impl Refusals {
@@ -34,6 +36,12 @@ impl Refusals {
         Self { metrics, port }
     }
 
+    /// Counts for the peer port.
+    pub(crate) fn of_peers(metrics: Arc<Metrics>) -> Self {
+        let port = Port::Peers;
+        Self { metrics, port }
+    }
+
     /// A connection was refused before it brought a request.
     pub(super) fn refused(&self, refusal: Refusal) {
         self.count(refusal.as_str());
@@ -45,8 +53,11 @@ impl Refusals {
     }
 
     /// A request that was read got this answer. The listener's own refusals go by their name ([`Refusal::response`]); those of
-    /// socketioxide, and of what is beside it, by their status.
+    /// socketioxide, and of what is beside it, by their status. What another replica has answered is counted there.
     pub(crate) fn answered<B>(&self, response: &Response<B>) {
+        if response.extensions().get::<Elsewhere>().is_some() {
+            return;
+        }
         if let Some(refusal) = response.extensions().get::<Refusal>() {
             return self.refused(*refusal);
         }
@@ -83,6 +94,7 @@ impl Refusals {
         match &self.port {
             Port::Listener(name) => self.metrics.listener_refused(name, reason),
             Port::Admin => self.metrics.admin_refused(reason),
+            Port::Peers => self.metrics.peers_refused(reason),
         }
     }
 }

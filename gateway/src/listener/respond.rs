@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use aldis_crds::gateway::Transport;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
+use hyper_util::rt::TokioIo;
 use tower::{Layer as _, ServiceExt as _};
 
 use super::polling::Reply;
 use super::refusal::Refusal;
 use super::{Ends, polling, transports, upgrade};
 use crate::connection::Connection;
+use crate::forward::{Answer, Failed, Mark, Whose};
 use crate::http::BODY_TIMEOUT;
 use crate::limits::{Busy, Peer, Place, Visit};
 use crate::wire::open_with_max_payload;
@@ -45,12 +47,93 @@ pub(super) async fn respond(
 }
 
 async fn answer(request: Request<Incoming>, connection: Connection, ends: Ends) -> Response<Full<Bytes>> {
-    let mut request = match ends.beside.answer(request).await {
+    let request = match ends.beside.answer(request).await {
         Ok(response) => return response,
         Err(request) => request,
     };
     if let Err(refusal) = admit(&request, &ends) {
         return refused(&ends, refusal);
+    }
+    match whose(&request, &ends) {
+        Whose::Another(mark) => elsewhere(mark, request, connection, ends).await,
+        Whose::Ours(uri) => here(uri, request, connection, ends).await,
+    }
+}
+
+/// Answers a request that another replica passes on, which has judged its host and origin.
+pub(super) async fn of_peer(
+    mut request: Request<Incoming>,
+    connection: Connection,
+    ends: Ends,
+) -> Response<Full<Bytes>> {
+    detach(&mut request);
+    let response = match (admit(&request, &ends), whose(&request, &ends)) {
+        (Err(refusal), _) => refused(&ends, refusal),
+        (Ok(()), Whose::Ours(Some(uri))) => here(Some(uri), request, connection, ends.clone()).await,
+        // Its client is told to begin anew; nothing is passed on twice.
+        (Ok(()), _) => refused(&ends, Refusal::SessionClosed),
+    };
+    ends.refusals.answered(&response);
+    response
+}
+
+/// Whose the session of a request is. A listener that ends TLS keeps to itself: what is passed on is not encrypted.
+fn whose(request: &Request<Incoming>, ends: &Ends) -> Whose {
+    match &ends.forward {
+        Some(forward) if ends.policy.load().tls.is_none() => forward.whose(request.uri()),
+        _ => Whose::Ours(None),
+    }
+}
+
+/// Passes a request on to the replica that has its session.
+async fn elsewhere(
+    mark: Mark,
+    mut request: Request<Incoming>,
+    connection: Connection,
+    ends: Ends,
+) -> Response<Full<Bytes>> {
+    let Some(forward) = &ends.forward else {
+        return refused(&ends, Refusal::SessionClosed);
+    };
+    let accept = upgrade::accept_key(&request);
+    let on_upgrade = accept.is_some().then(|| hyper::upgrade::on(&mut request));
+    let settings = &ends.settings;
+    // A poll waits for the next ping at most.
+    let patience = settings.ping_interval + settings.ping_timeout + BODY_TIMEOUT;
+    match (
+        forward.ask(&mark, &ends.name, request, patience).await,
+        accept,
+        on_upgrade,
+    ) {
+        (Ok(Answer::Upgraded(tunnel)), Some(accept), Some(client)) => {
+            let open = ends.transports.passes_on(connection);
+            ends.tasks.spawn(async move {
+                if let Ok(client) = client.await {
+                    tunnel.carry(TokioIo::new(client)).await;
+                }
+                drop(open);
+            });
+            upgrade::switching_protocols(accept)
+        }
+        (Ok(Answer::Whole(response)), ..) => response,
+        (Err(Failed::Busy), ..) => refused(&ends, Refusal::PeersBusy),
+        (Ok(Answer::Upgraded(_)) | Err(_), ..) => refused(&ends, Refusal::SessionLost),
+    }
+}
+
+/// Answers a request of a session of this replica, or one that begins one. `uri`: as engineioxide understands it, where that is
+/// not what was asked.
+async fn here(
+    uri: Option<Uri>,
+    mut request: Request<Incoming>,
+    connection: Connection,
+    ends: Ends,
+) -> Response<Full<Bytes>> {
+    if let Some(uri) = uri {
+        *request.uri_mut() = uri;
+        if let Err(refusal) = admit(&request, &ends) {
+            return refused(&ends, refusal);
+        }
     }
     let place = match begin(&request, &ends) {
         Ok(place) => place,
@@ -74,11 +157,18 @@ async fn answer(request: Request<Incoming>, connection: Connection, ends: Ends) 
     request.extensions_mut().insert(connection);
     let (engine, transports) = (Arc::clone(&ends.engine), Arc::clone(&ends.transports));
     if transports::begins_session(&uri) {
-        let reply = Reply::of(engine.answer(request).await).await;
-        if let Some(sid) = transports.opens(&reply) {
-            for request in polling::answering_first_ping(sid) {
+        let mut reply = Reply::of(engine.answer(request).await).await;
+        let sid = transports.opens(&reply).map(str::to_owned);
+        if let Some(sid) = sid {
+            for request in polling::answering_first_ping(&sid) {
                 engine.ask(request).await;
             }
+            let forward = ends.forward.as_ref().filter(|_| ends.policy.load().tls.is_none());
+            let marked = forward.and_then(|forward| Some(forward.opened(reply.text()?, &sid)));
+            reply = match marked {
+                Some(text) => reply.with_text(text),
+                None => reply,
+            };
         }
         return open_packet(reply, &ends).into_response();
     }

@@ -31,6 +31,8 @@ struct Sessions {
     /// All WebSockets, by a number of ours.
     wires: HashMap<u64, Arc<dyn Link>>,
     next_wire: u64,
+    /// WebSockets that are passed on to another replica.
+    passed_on: HashMap<u64, Connection>,
     /// Sessions that began with polling.
     polled: HashMap<String, Arc<Polled>>,
     swept: Option<Instant>,
@@ -102,6 +104,8 @@ pub(super) enum Leaving {
     Wire(Arc<dyn Link>),
     /// By the answer to its poll, the one that waits or the next.
     Poll(String, Arc<Polled>),
+    /// By the end of its connection: its session is on another replica, and stays.
+    PassedOn(Connection),
 }
 
 /// A WebSocket that is there.
@@ -112,7 +116,9 @@ pub(super) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.transports.lock().wires.remove(&self.number);
+        let mut sessions = self.transports.lock();
+        sessions.wires.remove(&self.number);
+        sessions.passed_on.remove(&self.number);
     }
 }
 
@@ -151,7 +157,20 @@ impl Transports {
         let wires = sessions.wires.values().map(|link| Leaving::Wire(Arc::clone(link)));
         let polled = sessions.polled.iter().filter(|(_, polled)| !polled.has_upgraded());
         let polls = polled.map(|(sid, polled)| Leaving::Poll(sid.clone(), Arc::clone(polled)));
-        wires.chain(polls).collect()
+        let passed_on = sessions.passed_on.values().cloned().map(Leaving::PassedOn);
+        wires.chain(polls).chain(passed_on).collect()
+    }
+
+    /// Remembers a WebSocket that is passed on to another replica, until the returned value is dropped.
+    pub(super) fn passes_on(self: &Arc<Self>, connection: Connection) -> Registered {
+        let mut sessions = self.lock();
+        let number = sessions.next_wire;
+        sessions.next_wire += 1;
+        sessions.passed_on.insert(number, connection);
+        Registered {
+            transports: Arc::clone(self),
+            number,
+        }
     }
 
     /// Remembers a WebSocket until the returned value is dropped.

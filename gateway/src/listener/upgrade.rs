@@ -8,6 +8,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::transports::{Transports, WireLink};
@@ -94,7 +95,9 @@ pub(super) async fn take_over(
     if upgrading.is_none() {
         request.extensions_mut().insert(WireLink(link));
     }
-    let wire = wire.keeping(Box::new((registered, upgrading, place)));
+    // Of the peer port, where it came over that.
+    let peer = request.extensions_mut().remove::<Arc<OwnedSemaphorePermit>>();
+    let wire = wire.keeping(Box::new((registered, upgrading, place, peer)));
     request.extensions_mut().insert(connection);
     if let Err(error) = ends.engine.take_over(wire, request).await {
         tracing::debug!(%error, "a WebSocket was no Engine.IO session");

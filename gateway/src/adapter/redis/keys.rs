@@ -14,7 +14,7 @@
 //!
 //! Beside the channels, under the uid that none has, the empty one: `c`, a hash of partitions and the replicas that read them; `r`, the
 //! set of replicas; `a:<replica>`, which expires when it is dead; `z`, a sorted set of replicas by when they last said that they are
-//! there; `w:<replica>`, what it wants of the rates.
+//! there; `w:<replica>`, what it wants of the rates; `t:<mark>`, where the replica of this mark is reached by others.
 //!
 //! Under `@<namespace>`, what is a tenant's: `n:<replica>`, a hash of what that one has of its clients; `t:<replica>`, the set of
 //! those that others have taken over; `r`, the set of these replicas. All of it expires.

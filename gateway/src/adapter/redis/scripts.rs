@@ -49,6 +49,7 @@ script!(append, "scripts/append.lua", APPEND_EXCEPTIONS);
 script!(read, "scripts/read.lua", READ_EXCEPTIONS);
 script!(host, "scripts/host.lua", [] as [Exception; 0]);
 script!(lease, "scripts/lease.lua", [] as [Exception; 0]);
+script!(peer, "scripts/peer.lua", [] as [Exception; 0]);
 script!(mark, "scripts/mark.lua", [] as [Exception; 0]);
 script!(mint, "scripts/mint.lua", [] as [Exception; 0]);
 script!(sweep, "scripts/sweep.lua", [] as [Exception; 0]);
