@@ -7,10 +7,12 @@ use crate::channel::SecretKeyRef;
 use crate::schema;
 use crate::status::GatewayStatus;
 
+pub mod expose;
 pub mod listener;
 pub mod pods;
 pub mod tenants;
 
+pub use expose::{Expose, HttpRoute, Ingress, RouteParent};
 pub use listener::{Cors, EngineSettings, Heartbeat, Listener, SecretRef, Tls, Transport};
 pub use pods::{Autoscaling, PodTemplate};
 pub use tenants::{LabelSelector, Tenant};
@@ -69,6 +71,11 @@ pub struct NotificationGatewaySpec {
     /// Scales with the load, in place of `replicas`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// TCP ports that pods may connect to beside those that are named here, as far as their NetworkPolicy goes: of brokers that
+    /// advertise others than `bootstrapServers`, of a Redis that its Sentinels find elsewhere than at 6379.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ports")]
+    pub egress_ports: Vec<u16>,
     /// What pods are made of. The only part that replaces pods when it changes.
     #[serde(default)]
     pub template: PodTemplate,

@@ -88,6 +88,16 @@ pub(crate) fn empty_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object" })
 }
 
+/// TCP ports.
+pub(crate) fn ports(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 32,
+        "items": { "type": "integer", "format": "int32", "minimum": 1, "maximum": 65535 }
+    })
+}
+
 /// A time span of a listener: a number and `ms`, `s` or `m`.
 pub(crate) fn time_span(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "minLength": 2, "maxLength": 8, "pattern": r"^[1-9][0-9]{0,5}(ms|s|m)$" })

@@ -5,9 +5,10 @@
 //!     ServiceAccount, Role, RoleBinding   pods read their own configuration and keys, and no more
 //!     Secret aldis-shared-keys            the keys of exactly the channels that are served
 //!     GatewayConfig shared.<hash>, shared.index
-//!     Deployment, Service, PodDisruptionBudget, NetworkPolicy, HorizontalPodAutoscaler where asked for
+//!     Deployment, Service, PodDisruptionBudget, NetworkPolicy; where asked for HorizontalPodAutoscaler, Ingress, HTTPRoute
 //! ```
-//! Every name is `aldis-<gateway>`, or `<gateway>.<part>` for the configuration: one template a kind, so that no two gateways
+//! Every name is `aldis-<gateway>`, or `<gateway>.<part>` for the configuration and `aldis-<gateway>.<listener>` for
+//! what leads to a listener: one template a kind, so that no two gateways
 //! share one.
 
 use aldis_crds::config_object::{GATEWAY_LABEL, index_name, keys_name, part_name};
@@ -19,7 +20,11 @@ use serde_json::{Value, json};
 use crate::validate::{ObjectName, Validated};
 
 mod access;
+mod exposed;
+mod network;
 mod pods;
+
+pub use exposed::KINDS as EXPOSED_KINDS;
 
 /// What the installation says about all gateways.
 #[derive(Clone, Debug)]
@@ -96,6 +101,9 @@ pub fn objects(owner: &Owner<'_>, validated: &Validated, configuration: &Configu
     objects.extend(config_parts(owner, configuration));
     objects.push(config_index(owner, configuration));
     objects.extend(pods::objects(owner, &validated.gateway.spec));
+    objects.push(network::policy(owner, validated));
+    // Last: a cluster without Gateway API has everything else.
+    objects.extend(exposed::objects(owner, &validated.gateway.spec));
     objects
 }
 

@@ -1,6 +1,7 @@
 //! translate: what is validated, in the words of the gateway. It cannot fail; keys stay beside it.
 
 use aldis_crds::contract::{CONTRACT_VERSION, GatewayConfig, KafkaConfig, RedisConfig};
+use aldis_crds::gateway::Listener;
 
 use crate::validate::{ObjectName, Validated};
 
@@ -25,7 +26,16 @@ pub fn translate(validated: &Validated) -> GatewayConfig {
             url: redis.url.clone(),
             uid: group_id.clone(),
         }),
-        listeners: gateway.spec.listeners.clone(),
+        // What stands in front of them is not theirs to know, and does not change what pods serve.
+        listeners: gateway
+            .spec
+            .listeners
+            .iter()
+            .map(|listener| Listener {
+                expose: None,
+                ..listener.clone()
+            })
+            .collect(),
         channels: validated.channels.clone(),
         tenants: validated.tenants.clone(),
     }

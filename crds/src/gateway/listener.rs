@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Expose;
 use crate::schema;
 
 /// Longest message from a client where a listener says nothing, in bytes. 100 kB: joins are short, and replies to what is
@@ -66,6 +67,9 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::address_ranges")]
     pub trusted_proxies: Vec<String>,
+    /// How clients outside the cluster reach it. Default: by whatever leads to the Service `aldis-<gateway>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expose: Option<Expose>,
 }
 
 /// How a listener ends TLS.

@@ -1,11 +1,13 @@
 //! Server-side apply: what the operator says of an object is its own, the rest is whoever's wrote it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use aldis_operator::objects::{INSTALLATION_LABEL, Installation};
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
+use aldis_crds::config_object::GATEWAY_LABEL;
+use aldis_operator::objects::{EXPOSED_KINDS, INSTALLATION_LABEL, Installation};
+use aldis_operator::validate::ObjectName;
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind, Status, TypeMeta};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -18,11 +20,18 @@ pub const FIELD_MANAGER: &str = "aldis-operator";
 /// Who keeps the number of replicas while it goes over to somebody else: a field that nobody owns any more is reset.
 const HANDOVER_MANAGER: &str = "aldis-operator-handover";
 
+/// Kinds that a gateway may have one object of.
+const OPTIONAL_KINDS: [(&str, &str, &str); 1] = [("autoscaling", "v2", "HorizontalPodAutoscaler")];
+
 /// Why a gateway is not as it should be, for its conditions.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     #[error("{kind} {name} is there already and is not of this gateway: remove or rename it, or the gateway")]
     NameTaken { kind: String, name: String },
+    #[error(
+        "the cluster knows no {kind}: for HTTPRoute install Gateway API, or take expose.httpRoute out of the listener; other kinds come with its own or the chart aldis-crds"
+    )]
+    NoKind { kind: String },
     #[error("cannot write {kind} {name}: {source}")]
     Refused {
         kind: String,
@@ -32,6 +41,18 @@ pub(crate) enum ApplyError {
 }
 
 impl ApplyError {
+    fn refused(kind: &str, name: &str, source: kube::Error) -> Self {
+        match &source {
+            // An object that is applied is made where it is not there: what is missing is its kind.
+            kube::Error::Api(status) if is_unknown_kind(status) => Self::NoKind { kind: kind.to_owned() },
+            _ => Self::Refused {
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+                source,
+            },
+        }
+    }
+
     /// As conditions spell it.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -40,7 +61,7 @@ impl ApplyError {
                 source: kube::Error::Api(status),
                 ..
             } if status.is_forbidden() => "Forbidden",
-            Self::Refused { .. } => "ApplyFailed",
+            Self::Refused { .. } | Self::NoKind { .. } => "ApplyFailed",
         }
     }
 }
@@ -54,8 +75,8 @@ pub(crate) struct Applier {
     installation: String,
     /// The hash of what was written last. Forgotten now and then, so that what others changed is mended.
     written: HashMap<Key, u64>,
-    /// Autoscalers that are known not to be there.
-    absent: HashSet<Key>,
+    /// Of kinds that not every gateway has: the names that were wanted when it was last looked whether there are others.
+    looked: HashMap<(&'static str, ObjectName), BTreeSet<String>>,
 }
 
 impl Applier {
@@ -64,14 +85,14 @@ impl Applier {
             client,
             installation: installation.id.clone(),
             written: HashMap::new(),
-            absent: HashSet::new(),
+            looked: HashMap::new(),
         }
     }
 
     /// Everything is written again, as after a start.
     pub(crate) fn forget(&mut self) {
         self.written.clear();
-        self.absent.clear();
+        self.looked.clear();
     }
 
     /// An object that was written is not there any more.
@@ -95,46 +116,52 @@ impl Applier {
                 return Err(error);
             }
             metrics.applied.with_label_values(&[&key.0, "ok"]).inc();
-            self.absent.remove(&key);
             self.written.insert(key, hash);
         }
-        self.no_autoscaler(gateway).await
+        self.no_longer_wanted(gateway).await
     }
 
-    /// Deletes the autoscaler of a gateway that asks for none any more.
-    async fn no_autoscaler(&mut self, gateway: &Gateway) -> Result<(), ApplyError> {
-        const KIND: &str = "HorizontalPodAutoscaler";
-        let (namespace, name) = (&gateway.name.namespace, format!("aldis-{}", gateway.name.name));
-        let key = (KIND.to_owned(), namespace.clone(), name.clone());
-        let wanted = gateway.objects.iter().any(|object| object["kind"] == KIND);
-        if wanted || self.absent.contains(&key) {
-            return Ok(());
+    /// Deletes what a gateway asked for once and does not any more: its autoscaler, and what led to its listeners.
+    async fn no_longer_wanted(&mut self, gateway: &Gateway) -> Result<(), ApplyError> {
+        for (group, version, kind) in OPTIONAL_KINDS.into_iter().chain(EXPOSED_KINDS) {
+            let objects = gateway.objects.iter().filter(|object| object["kind"] == kind);
+            let wanted: BTreeSet<_> = objects.map(|object| key(object).2).collect();
+            let looked = (kind, gateway.name.clone());
+            if self.looked.get(&looked) == Some(&wanted) {
+                continue;
+            }
+            let namespace = &gateway.name.namespace;
+            let resource = resource(&GroupVersionKind::gvk(group, version, kind));
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+            let labels = format!(
+                "{INSTALLATION_LABEL}={},{GATEWAY_LABEL}={}",
+                self.installation, gateway.name.name
+            );
+            let there = match api.list(&ListParams::default().labels(&labels)).await {
+                // Gateway API may not be installed.
+                Err(kube::Error::Api(status)) if is_unknown_kind(&status) => Vec::new(),
+                there => {
+                    let refused = |source| ApplyError::refused(kind, "", source);
+                    there.map_err(refused)?.items
+                }
+            };
+            for object in there {
+                let name = object.name_any();
+                if !wanted.contains(&name) && is_ours(&object, &self.installation, &gateway.uid) {
+                    let deleted = delete(&api, &name, object.uid()).await;
+                    deleted.map_err(|source| ApplyError::refused(kind, &name, source))?;
+                    self.deleted(kind, namespace, &name);
+                }
+            }
+            self.looked.insert(looked, wanted);
         }
-        let refused = |source| ApplyError::Refused {
-            kind: KIND.to_owned(),
-            name: name.clone(),
-            source,
-        };
-        let resource = resource(&GroupVersionKind::gvk("autoscaling", "v2", KIND));
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        if let Some(there) = api.get_opt(&name).await.map_err(refused)?
-            && is_ours(&there, &self.installation, &gateway.uid)
-        {
-            delete(&api, &name, there.uid()).await.map_err(refused)?;
-        }
-        self.written.remove(&key);
-        self.absent.insert(key);
         Ok(())
     }
 
     /// `first`: nobody has looked yet whose it is.
     async fn object(&self, object: &Value, uid: &str, first: bool) -> Result<(), ApplyError> {
         let (kind, namespace, name) = key(object);
-        let refused = |source| ApplyError::Refused {
-            kind: kind.clone(),
-            name: name.clone(),
-            source,
-        };
+        let refused = |source| ApplyError::refused(&kind, &name, source);
         let api = api(&self.client, object, &namespace);
         let hands_over = kind == "Deployment" && object["spec"]["replicas"].is_null();
         if (first || hands_over)
@@ -156,6 +183,12 @@ impl Applier {
             .map_err(refused)?;
         Ok(())
     }
+}
+
+/// Whether a list, or what applies an object, found no such kind. An API server that does not know the group either says so in plain
+/// text, without a reason.
+pub(crate) fn is_unknown_kind(status: &Status) -> bool {
+    status.code == 404
 }
 
 /// Of this installation and this very gateway: not of one that had its name before.

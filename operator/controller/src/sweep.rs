@@ -8,12 +8,14 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::apply::{Applier, resource};
+use crate::apply::{Applier, is_unknown_kind, resource};
 use crate::plan::Plan;
 use crate::world::World;
 
 /// Every kind that a gateway has objects of.
-const KINDS: [(&str, &str, &str); 10] = [
+const KINDS: [(&str, &str, &str); 12] = [
+    ("networking.k8s.io", "v1", "Ingress"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
     ("apps", "v1", "Deployment"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
     ("policy", "v1", "PodDisruptionBudget"),
@@ -42,7 +44,12 @@ pub(crate) async fn orphans(
             None => Api::all_with(client.clone(), &resource),
         };
         let list = ListParams::default().labels(&format!("{INSTALLATION_LABEL}={installation}"));
-        for object in api.list_metadata(&list).await? {
+        let objects = match api.list_metadata(&list).await {
+            // Gateway API may not be installed.
+            Err(kube::Error::Api(status)) if is_unknown_kind(&status) => continue,
+            objects => objects?,
+        };
+        for object in objects {
             // What names no owner is the operator's own.
             let owners = object.owner_references();
             if owners.is_empty() || owners.iter().any(|owner| alive.contains(&owner.uid)) {

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::Owner;
 
 /// Health and metrics, for the kubelet and Prometheus.
-const ADMIN_PORT: u16 = 9901;
+pub(super) const ADMIN_PORT: u16 = 9901;
+/// What clients ask of a replica that has not their session is passed on to the peer port of the one that has.
+pub(super) const PEER_PORT: u16 = 9903;
 /// Pods of a gateway that names no number: one may go, and the other takes over.
 const REPLICAS: u32 = 2;
 /// Seconds from the deletion of a pod to SIGKILL. 60: 5 of endpoint lag, 5 to leave the consumer group, 25 of closing, 5 for the
@@ -23,14 +25,9 @@ const STARTED_WITH_ANNOTATION: &str = "aldis.dev/started-with";
 /// Percent of the CPU that pods request.
 const TARGET_CPU: u32 = 70;
 
-/// Deployment, Service, disruption budget, network policy, autoscaler.
+/// Deployment, Service, disruption budget, autoscaler.
 pub(super) fn objects(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Vec<Value> {
-    let mut objects = vec![
-        deployment(owner, spec),
-        service(owner, spec),
-        disruption_budget(owner),
-        network_policy(owner, spec),
-    ];
+    let mut objects = vec![deployment(owner, spec), service(owner, spec), disruption_budget(owner)];
     if let Some(autoscaling) = &spec.autoscaling {
         objects.push(autoscaler(owner, autoscaling));
     }
@@ -97,7 +94,11 @@ fn container(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
             "--gateway", owner.name.to_string(), "--admin", format!("0.0.0.0:{ADMIN_PORT}"),
             "--drain-grace", "0", "--drain-spread", DRAIN_SECONDS.to_string(),
         ],
-        "env": [field("POD_NAME", "metadata.name"), field("POD_UID", "metadata.uid")],
+        // Not an argument: an image of before it knows nothing of it, and starts all the same.
+        "env": [
+            field("POD_NAME", "metadata.name"), field("POD_UID", "metadata.uid"), field("POD_IP", "status.podIP"),
+            { "name": "ALDIS_PEERS", "value": format!("0.0.0.0:{PEER_PORT}") },
+        ],
         // Not those of listeners: they come and go while pods run.
         "ports": [{ "name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP" }],
         "resources": template.resources.clone().unwrap_or_else(default_resources),
@@ -123,7 +124,7 @@ fn service(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
         "type": "ClusterIP",
         "selector": owner.selector(),
         "ports": ports.collect::<Vec<_>>(),
-        // A polling session belongs to one pod.
+        // A polling session belongs to one pod, which others know where they share a Redis.
         "sessionAffinity": "ClientIP",
     } });
     owner.object("v1", "Service", &owner.object_name(), body)
@@ -138,18 +139,6 @@ fn disruption_budget(owner: &Owner<'_>) -> Value {
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     } });
     owner.object("policy/v1", "PodDisruptionBudget", &owner.object_name(), body)
-}
-
-/// In: the listeners and the admin port. Out: everything, because brokers and key servers are wherever they are.
-fn network_policy(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Value {
-    let ports = spec.listeners.iter().map(|listener| listener.port).chain([ADMIN_PORT]);
-    let ports: Vec<_> = ports.map(|port| json!({ "port": port, "protocol": "TCP" })).collect();
-    let body = json!({ "spec": {
-        "podSelector": { "matchLabels": owner.selector() },
-        "policyTypes": ["Ingress"],
-        "ingress": [{ "ports": ports }],
-    } });
-    owner.object("networking.k8s.io/v1", "NetworkPolicy", &owner.object_name(), body)
 }
 
 fn autoscaler(owner: &Owner<'_>, autoscaling: &Autoscaling) -> Value {

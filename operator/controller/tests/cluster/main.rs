@@ -13,6 +13,7 @@ mod pod;
 
 mod admission;
 mod chart;
+mod exposed;
 mod gateways;
 mod leadership;
 mod onboarding;
