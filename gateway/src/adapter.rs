@@ -356,8 +356,8 @@ pub trait Adapter: Census {
         units: Vec<Unit>,
     ) -> impl Future<Output = Result<Appended, AdapterError>> + Send;
 
-    /// How far a channel has come in a partition whose log ends before `log_end`. A mark that this log has not reached is of a
-    /// topic that was deleted and made anew.
+    /// How far a channel has come in a partition. Where it is still at the mark `gone`, that is dropped: the topic was deleted and
+    /// made anew, and its log has not reached it. One that has moved meanwhile is of the log as it is.
     ///
     /// # Errors
     /// [`AdapterError::Unavailable`].
@@ -366,7 +366,7 @@ pub trait Adapter: Census {
         channel: ChannelRef<'_>,
         topic: &Arc<str>,
         partition: i32,
-        log_end: i64,
+        gone: Option<i64>,
     ) -> impl Future<Output = Result<Mark, AdapterError>> + Send;
 
     /// Changes whenever marks may have gone back.

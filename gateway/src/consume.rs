@@ -32,12 +32,13 @@ mod survey;
 mod tests;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aldis_core::record::Record;
+use aldis_crds::names::ChannelName;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
@@ -106,6 +107,9 @@ pub const LEAVE_BUDGET: Duration = Duration::from_secs(5);
 /// By how much [`StartAt::GatewayStart`] starts before the gateway did. 5 s: producers' clocks differ a little.
 pub const START_MARGIN: Duration = Duration::from_secs(5);
 
+/// How far channels have come in a partition: the offset of the last record of each.
+pub type Reached = HashMap<ChannelName, i64>;
+
 /// Who takes records: decode, route and the adapter behind one call.
 pub trait Take: Send + Sync + 'static {
     /// Waits until records like these may be taken at all: nobody else waits for their partition. Given up when it is revoked.
@@ -125,8 +129,19 @@ pub trait Take: Send + Sync + 'static {
     /// What may pass: the adapter or a dead letter topic cannot be reached.
     fn take(&self, records: &[Record]) -> impl Future<Output = Result<(), TakeError>> + Send;
 
+    /// How far each channel has come in a partition.
+    ///
+    /// # Errors
+    /// What may pass: it is asked again.
+    fn reached(&self, _topic: &Arc<str>, _partition: i32) -> impl Future<Output = Result<Reached, TakeError>> + Send {
+        async { Ok(Reached::new()) }
+    }
+
     /// A partition is read from `offset` on; its log ends before `log_end`. Gives the offset from which on records are to be
     /// read again first, where some that were taken have been forgotten.
+    ///
+    /// `reached` was asked before the log was: so a channel that had come beyond its end had done so in another log. (After,
+    /// others may have come further in this one: a replica may stand still for seconds between two questions.)
     ///
     /// # Errors
     /// What may pass: it is asked again.
@@ -136,6 +151,7 @@ pub trait Take: Send + Sync + 'static {
         _partition: i32,
         _offset: i64,
         _log_end: i64,
+        _reached: &Reached,
     ) -> impl Future<Output = Result<Option<i64>, TakeError>> + Send {
         async { Ok(None) }
     }

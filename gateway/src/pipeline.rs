@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 use tokio::sync::watch;
 
 use crate::adapter::{Adapter, AdapterError, ChannelRef, Mark, TopicPartition, Unit};
-use crate::consume::{Take, TakeError};
+use crate::consume::{Reached, Take, TakeError};
 use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
 use crate::sabotage::Rule;
@@ -259,19 +259,34 @@ impl<A: Adapter> Take for Pipeline<A> {
         result
     }
 
+    async fn reached(&self, topic: &Arc<str>, partition: i32) -> Result<Reached, TakeError> {
+        let table = self.shared.table.load_full();
+        let mut reached = Reached::new();
+        for (channel, _) in table.readers_of(topic) {
+            let adapter = &self.shared.adapter;
+            let mark = adapter.check_mark(ChannelRef::of(channel), topic, partition, None);
+            if let Mark::At(mark) = mark.await.map_err(TakeError::new)? {
+                reached.insert(channel.name.clone(), mark);
+            }
+        }
+        Ok(reached)
+    }
+
     async fn begin(
         &self,
         topic: &Arc<str>,
         partition: i32,
         offset: i64,
         log_end: i64,
+        reached: &Reached,
     ) -> Result<Option<i64>, TakeError> {
         let table = self.shared.table.load_full();
         let mut forgotten = None;
         for (channel, is_given_all) in table.readers_of(topic) {
             let adapter = &self.shared.adapter;
-            let reaches = if Rule::Marks.is_on() { log_end } else { i64::MAX };
-            let mark = adapter.check_mark(ChannelRef::of(channel), topic, partition, reaches);
+            let gone = reached.get(&channel.name).copied();
+            let gone = gone.filter(|mark| *mark >= log_end && Rule::Marks.is_on());
+            let mark = adapter.check_mark(ChannelRef::of(channel), topic, partition, gone);
             match mark.await.map_err(TakeError::new)? {
                 Mark::Dropped(mark) => {
                     tracing::warn!(

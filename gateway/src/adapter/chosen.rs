@@ -61,9 +61,9 @@ impl<P: Publish> Adapter for ChosenAdapter<P> {
         channel: ChannelRef<'_>,
         topic: &Arc<str>,
         partition: i32,
-        log_end: i64,
+        gone: Option<i64>,
     ) -> Result<Mark, AdapterError> {
-        chosen!(self.check_mark(channel, topic, partition, log_end))
+        chosen!(self.check_mark(channel, topic, partition, gone))
     }
 
     fn restarts(&self) -> watch::Receiver<u64> {

@@ -171,18 +171,18 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
         channel: ChannelRef<'_>,
         topic: &Arc<str>,
         partition: i32,
-        log_end: i64,
+        gone: Option<i64>,
     ) -> Result<Mark, AdapterError> {
         let numbers = self.numbers(channel.name);
         let marks = &mut numbers.lock().unwrap_or_else(PoisonError::into_inner).marks;
         let key = (Arc::clone(topic), partition);
         Ok(match marks.get(&key).copied() {
             None => Mark::None,
-            Some(mark) if mark < log_end => Mark::At(mark),
-            Some(mark) => {
+            Some(mark) if Some(mark) == gone => {
                 marks.remove(&key);
                 Mark::Dropped(mark)
             }
+            Some(mark) => Mark::At(mark),
         })
     }
 

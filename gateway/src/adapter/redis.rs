@@ -362,12 +362,12 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
         channel: ChannelRef<'_>,
         topic: &Arc<str>,
         partition: i32,
-        log_end: i64,
+        gone: Option<i64>,
     ) -> Result<Mark, AdapterError> {
         let keys = self.keys(&channel);
         let call = Call::new(scripts::mark(), &keys)
             .arg(mark_field(topic, partition))
-            .arg(log_end);
+            .arg(gone.map(|mark| mark.to_string()).unwrap_or_default());
         let answer = self.run(&keys, &call).await?;
         let mark = Answer(&answer).text(1).parse();
         Ok(match (outcome(&answer), mark) {

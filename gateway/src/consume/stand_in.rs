@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::context::KafkaConsumer;
 use super::receive::record;
 use super::worker::take_caught;
-use super::{ALIVE_EVERY, BATCH_RECORDS, ConsumerState, Observe, Take, TakeError};
+use super::{ALIVE_EVERY, BATCH_RECORDS, ConsumerState, Observe, Reached, Take, TakeError};
 use crate::adapter::TopicPartition;
 use crate::sabotage::Rule;
 
@@ -126,7 +126,10 @@ impl<T: Take> Reader<T> {
         let mut from = TopicPartitionList::new();
         for (topic, partition, committed) in self.committed(partitions).await? {
             // It begins where the group does: before what is forgotten, as whoever gets the partition.
-            let forgotten = self.take.begin(&topic, partition, committed, i64::MAX).await?;
+            let forgotten = self
+                .take
+                .begin(&topic, partition, committed, i64::MAX, &Reached::new())
+                .await?;
             let offset = Offset::Offset(forgotten.unwrap_or(committed));
             from.add_partition_offset(&topic, partition, offset)
                 .map_err(TakeError::new)?;

@@ -263,20 +263,24 @@ impl<T: Take> Tools<T> {
     /// The offset of the next record, and that from which on records were forgotten. Where nobody has read the partition yet
     /// there is neither.
     async fn begin(&self, partition: &Partition) -> Result<(Option<i64>, Option<i64>), TakeError> {
+        let marks = self.take.reached(&partition.topic, partition.partition).await?;
         let log = self.ask(partition).await?;
         let reached = partition.reached().or(log.committed);
         let offset = reached.unwrap_or(log.end);
-        let forgotten = self.take.begin(&partition.topic, partition.partition, offset, log.end);
+        let forgotten = self
+            .take
+            .begin(&partition.topic, partition.partition, offset, log.end, &marks);
         Ok((reached, forgotten.await?))
     }
 
     /// Offsets have gone back, which nobody has asked for. Where a log begins there, what was to come next was beyond its end:
     /// so it is another log. Anything else has been taken, and is refused by its mark.
     async fn go_back(&self, partition: &Partition, first: i64) -> Result<(), TakeError> {
+        let marks = self.take.reached(&partition.topic, partition.partition).await?;
         let log = self.ask(partition).await?;
         if log.begin == first {
             self.take
-                .begin(&partition.topic, partition.partition, first, first)
+                .begin(&partition.topic, partition.partition, first, first, &marks)
                 .await?;
             partition.begin_anew();
         }

@@ -161,7 +161,7 @@ impl<A: Adapter> Follower<A> {
         let mark = self
             .shared
             .adapter
-            .check_mark(ChannelRef::of(channel), topic, *partition, i64::MAX);
+            .check_mark(ChannelRef::of(channel), topic, *partition, None);
         let mut next = match mark.await.map_err(TakeError::new)? {
             Mark::At(mark) => mark + 1,
             Mark::None | Mark::Dropped(_) => self.from,

@@ -203,3 +203,40 @@ async fn a_batch_whose_payloads_are_large_is_appended_in_parts_and_each_record_o
         assert!(text.contains(&line), "{text}");
     }
 }
+
+/// How far the channels are.
+async fn marks(pipeline: &Pipeline<Memory>) -> Vec<i64> {
+    let reached = pipeline.reached(&"records".into(), 0).await.unwrap();
+    let mut marks: Vec<_> = reached.into_values().collect();
+    marks.sort_unstable();
+    marks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_moved_after_its_log_was_asked_is_not_taken_for_that_of_another_log() {
+    let mock = MockCluster::new(1).unwrap();
+    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
+    let pipeline = Pipeline::new(shared(), dead_letters, "gateway".to_owned(), &[]);
+    let topic: Arc<str> = "records".into();
+    let take = async |offsets: std::ops::Range<i64>| {
+        let batch: Vec<_> = offsets.map(|offset| record(offset, "{\"n\":1}")).collect();
+        pipeline.take(&batch).await.unwrap();
+    };
+    take(0..3).await;
+    let reached = pipeline.reached(&topic, 0).await.unwrap();
+    let log_end = 3;
+    // This replica stands still, and another one goes on.
+    take(3..5).await;
+    assert_eq!(pipeline.begin(&topic, 0, 3, log_end, &reached).await.unwrap(), None);
+    assert_eq!(marks(&pipeline).await, [4, 4]);
+
+    // Known before the log was asked, and beyond its end: of a log that is gone.
+    let reached = pipeline.reached(&topic, 0).await.unwrap();
+    pipeline.begin(&topic, 0, 1, 1, &reached).await.unwrap();
+    assert!(marks(&pipeline).await.is_empty());
+
+    // Of two that notice, the later one leaves what was taken since.
+    take(0..1).await;
+    pipeline.begin(&topic, 0, 1, 1, &reached).await.unwrap();
+    assert_eq!(marks(&pipeline).await, [0, 0]);
+}

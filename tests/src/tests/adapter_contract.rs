@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use aldis_core::route::{Audience, Delivery};
-use aldis_gateway::adapter::{Adapter, Appended, Bound, Incomplete, Keep, Since};
+use aldis_gateway::adapter::{Adapter, Appended, Bound, Incomplete, Keep, Mark, Since};
 
 use crate::adapters::{BOUND, KEEP, Lab, channel, delivery, memory, orders, replica, replica_by, room, unit};
 use crate::redis::{Redis, Sentinels};
@@ -37,6 +37,7 @@ macro_rules! contract {
 contract! {
     a_record_that_comes_again_changes_nothing
     marks_move_over_records_that_deliver_nothing
+    a_mark_is_dropped_only_where_it_is_the_one_that_is_gone
     partitions_topics_and_channels_have_marks_of_their_own
     concurrent_partitions_publish_in_the_order_of_their_numbers
     a_batch_is_taken_whole_however_long_it_is
@@ -95,6 +96,26 @@ async fn marks_move_over_records_that_deliver_nothing<A: Adapter>(lab: &Lab<A>) 
         Vec::<String>::new()
     );
     assert!(lab.seen.events().is_empty());
+}
+
+async fn a_mark_is_dropped_only_where_it_is_the_one_that_is_gone<A: Adapter>(lab: &Lab<A>) {
+    let append = async || lab.append(KEEP, vec![unit(0, 7, vec![])]).await.refused;
+    assert_eq!(append().await, 0);
+    let topic = unit(0, 7, vec![]).topic;
+    let check = async |gone| {
+        lab.adapter
+            .check_mark(orders(KEEP).of(), &topic, 0, gone)
+            .await
+            .unwrap()
+    };
+    assert_eq!(check(None).await, Mark::At(7));
+    for other in [6, 8] {
+        assert_eq!(check(Some(other)).await, Mark::At(7));
+    }
+    assert_eq!(append().await, 1);
+    assert_eq!(check(Some(7)).await, Mark::Dropped(7));
+    assert_eq!(check(Some(7)).await, Mark::None);
+    assert_eq!(append().await, 0);
 }
 
 async fn partitions_topics_and_channels_have_marks_of_their_own<A: Adapter>(lab: &Lab<A>) {
