@@ -229,7 +229,7 @@ fn who_is_told_misses_only_what_lies_before() {
         story
     };
     assert_eq!(told("e").events(6..10).faults(), [0; 6]);
-    assert_eq!(told("e").events(7..10).faults(), [1, 0, 0, 0, 0, 0]);
+    assert_eq!(told("e").events([6, 8, 9]).faults(), [1, 0, 0, 0, 0, 0]);
     // What it had before may be numbered again behind where it stands, and need not come again.
     let mut story = told("f");
     for record in [2, 3, 4, 5, 6, 7, 8, 9] {
