@@ -18,8 +18,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::chosen::ChosenAdapter;
-use crate::adapter::memory::{MemoryAdapter, new_epoch};
-use crate::adapter::redis::{Endpoint, Link, RedisAdapter};
+use crate::adapter::redis::Link;
 use crate::adapter::{Adapter as _, ChannelRef};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
@@ -41,10 +40,12 @@ use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{InForce, Phase, Rejected, Status};
 use crate::traces;
 
+mod choose;
 mod counts;
 mod forwarding;
 mod upkeep;
 
+use choose::{choose_adapter, endpoint};
 pub use counts::{Counted, Counts};
 use upkeep::{keep_sessions, sweep};
 
@@ -436,32 +437,6 @@ impl Gateway {
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
     }
-}
-
-/// Redis where the configuration names one, which others share; this process' memory otherwise.
-fn choose_adapter(
-    config: &GatewayConfig,
-    keys: &Keys,
-    metrics: &Arc<Metrics>,
-    clock: Clock,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Arc<Hub<Arc<Metrics>>>, Chosen)> {
-    let Some(redis) = &config.redis else {
-        let epoch = new_epoch();
-        let hub = Arc::new(Hub::new(Arc::clone(&epoch), Arc::clone(metrics)));
-        let adapter = MemoryAdapter::new(epoch, Arc::clone(&hub), clock);
-        return Ok((hub, ChosenAdapter::Memory(adapter)));
-    };
-    // Redis says in which epoch a channel is, when the first of its rooms is hosted.
-    let hub = Arc::new(Hub::new("".into(), Arc::clone(metrics)));
-    let endpoint = endpoint(redis, keys).map_err(anyhow::Error::msg)?;
-    let adapter = RedisAdapter::start(&redis.uid, endpoint, Arc::clone(&hub), clock, stop.clone())?;
-    Ok((hub, ChosenAdapter::Redis(adapter)))
-}
-
-/// Where Redis is, and how one gets in; or what is wrong with that.
-fn endpoint(redis: &RedisConfig, keys: &Keys) -> Result<Endpoint, String> {
-    Endpoint::parse(&redis.url)?.with_keys(&keys.redis)
 }
 
 /// What the channels of each namespace may keep together.

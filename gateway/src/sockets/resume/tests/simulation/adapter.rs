@@ -86,9 +86,9 @@ impl Adapter for Interrupted {
         channel: ChannelRef<'_>,
         topic: &Arc<str>,
         partition: i32,
-        log_end: i64,
+        gone: Option<i64>,
     ) -> Result<Mark, AdapterError> {
-        self.0.check_mark(channel, topic, partition, log_end).await
+        self.0.check_mark(channel, topic, partition, gone).await
     }
 
     fn set_history_bytes(&self, tenants: HashMap<String, usize>) {
