@@ -56,7 +56,7 @@ pub struct KafkaConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisConfig {
-    /// `redis://`, `rediss://`, `redis+sentinel://host:port,…/master`.
+    /// `redis://`, `rediss://`, `redis+sentinel://host:port,…/master`, `redis+cluster://host:port,…`.
     pub url: String,
     /// Names of this gateway's keys: what another gateway on the same Redis never has.
     pub uid: String,

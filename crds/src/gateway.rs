@@ -111,8 +111,12 @@ pub struct Kafka {
     validation = ("!has(self.tls) || self.url.startsWith('rediss')", "tls is for a Redis that is reached over TLS: begin its url with rediss")
 )]
 pub struct Redis {
-    /// `redis://host:6379`, `rediss://host:6379` over TLS, or `redis+sentinel://host:26379,host:26379/master`.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^rediss?(\+sentinel)?://[^\s@]+$"))]
+    /// `redis://host:6379`, `redis+sentinel://host:26379,host:26379/master` or `redis+cluster://host:6379,host:6379`; `rediss` instead of
+    /// `redis` over TLS.
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = r"^rediss?(\+sentinel|\+cluster)?://[^\s@]+$")
+    )]
     pub url: String,
     /// A Secret in the gateway's namespace, labelled `aldis.dev/use: gateway`: `password`, and `username` where it is not the
     /// default user's. A new one is taken up by the next connection.

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::redis::Peers;
+use crate::adapter::redis;
+use crate::hub::Hub;
 use crate::metrics::Metrics;
 
 mod answer;
@@ -32,6 +33,9 @@ mod mark;
 pub(crate) use answer::{PeerPort, serve};
 pub(crate) use ask::{Answer, Elsewhere, Failed};
 pub(crate) use mark::Mark;
+
+/// Where replicas say that they are.
+type Peers = redis::Peers<Hub<Arc<Metrics>>>;
 
 /// How often a replica says where it is. 5 s: a Redis that came back empty knows soon.
 const SAY: Duration = Duration::from_secs(5);

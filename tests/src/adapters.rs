@@ -101,7 +101,7 @@ pub(crate) fn replica_at(endpoint: Endpoint) -> Lab<RedisAdapter<Seen>> {
     let stop = CancellationToken::new();
     let adapter = RedisAdapter::start("g", endpoint, Arc::clone(&seen), Clock::default(), stop.clone());
     Lab {
-        adapter: Arc::new(adapter.unwrap()),
+        adapter: Arc::new(adapter),
         seen,
         _stop: stop.drop_guard(),
     }

@@ -11,8 +11,10 @@ use tempfile::TempDir;
 use crate::deadline::until;
 use crate::kafka::free_ports;
 
+mod cluster;
 mod sentinels;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use sentinels::Sentinels;
 
 /// A Redis, which may be down. Ended with this value.
@@ -132,6 +134,15 @@ impl Redis {
     /// Asks it something, on a connection of its own.
     pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let mut connection = self.try_connect().await.expect("Redis can be reached");
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]).query_async(&mut connection).await.unwrap()
+    }
+
+    /// The same of a replica of a Cluster, which otherwise sends one to its master.
+    pub(crate) async fn ask_replica<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut connection = self.try_connect().await.expect("Redis can be reached");
+        // Where it is in no Cluster it refuses that.
+        let _: Result<(), _> = redis::cmd("READONLY").query_async(&mut connection).await;
         let mut asked = redis::cmd(command[0]);
         asked.arg(&command[1..]).query_async(&mut connection).await.unwrap()
     }

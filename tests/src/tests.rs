@@ -1,5 +1,6 @@
 //! The tests, one behaviour a file.
 
+mod adapter_cluster;
 mod adapter_contract;
 mod adapter_replicas;
 mod adapter_rules;

@@ -1,39 +1,47 @@
 //! The adapter in Redis, which replicas share.
 //!
 //! ```text
-//! append   units → one script: marks, seq, history of the rooms, PUBLISH         scripts/append.lua
-//! host     SUBSCRIBE rooms → a fence: from here on all of it comes               subscriber.rs, scripts/host.lua
+//! append   units → one script: marks, seq, history of the rooms, SPUBLISH        scripts/append.lua
+//! host     SSUBSCRIBE rooms → a fence: from here on all of it comes               subscriber.rs, scripts/host.lua
 //! publish  pushed → gap? another epoch? → hub, in the order of seq               channel.rs
 //! read     rooms after a place → a fence: all before it has been published here  scripts/read.lua
 //! ```
+//! Of a Redis Cluster each channel is at the node that has its hash slot (nodes.rs); all of this is as if that node were alone.
+//!
 //! Publish/subscribe only hints, what Redis keeps is the truth: a lost subscription, a gap in a room's chain, another epoch or
 //! a probe that does not come back make this replica read what it has missed, and go on from there.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aldis_core::identity::Identity;
 use aldis_core::room::RoomKey;
-use aldis_core::route::Audience;
 use aldis_core::time::Millis;
 use redis::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Adapter, AdapterError, Appended, Bound, ChannelRef, Hosted, Incomplete, Mark, Missed, Numbered, Position, Publish,
-    SessionChange, SharedClaim, Since, Source, TopicPartition, Unit, Written,
+    SessionChange, SharedClaim, Since, TopicPartition, Unit, Written,
 };
 use crate::clock::Clock;
 use crate::sabotage::Rule;
 use crate::sessions::{Generation, Pid};
 
 mod answer;
+mod append;
 mod census;
 mod channel;
+mod cluster;
 mod endpoint;
+mod here;
 mod keys;
 mod leases;
+mod nodes;
 mod packed;
 mod peers;
 mod scripts;
@@ -42,19 +50,15 @@ mod sessions;
 mod subscriber;
 
 pub use endpoint::Endpoint;
+pub use here::Link;
 pub use peers::Peers;
-pub use subscriber::Link;
 
 use answer::{Answer, ReadBack};
+use append::{Taken, mark_field};
 use keys::{EVERYONE, Keys};
+use nodes::Nodes;
 use scripts::{Call, outcome};
 use server::Server;
-use subscriber::Subscriber;
-
-/// Deliveries, and bytes of them, that one script takes. 512 and 1 MiB: some ms, for which Redis does nothing else. One record
-/// that makes more is taken whole.
-const BATCH_DELIVERIES: usize = 512;
-const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Most that a channel catches up with at once, 10,000 deliveries and 16 MiB: what is more its clients get by coming back.
 const CATCH_UP: Bound = Bound {
@@ -68,65 +72,51 @@ const ROOM_TTL_SPARE: i64 = 60_000;
 /// How many deliveries one sweep drops at most. 1,000: some ms; the next one goes on.
 const SWEEP_DELIVERIES: usize = 1_000;
 
+/// Longest that hosting a room waits for a Redis that is away, and for a channel that catches up. 3 s; then the client is told
+/// to try again.
+const HOST_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause before either is tried again. 50 ms.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// A millisecond has so many numbers, when an epoch begins: more than Redis can give out in it, so each epoch begins above the
 /// last. That keeps them below 2^53, which scripts count up to, until 2300.
 const SEQ_PER_MS: u64 = 1 << 10;
 /// Milliseconds are counted from 2025-01-01, so numbers stay short.
 const SEQ_SINCE_MS: u64 = 1_735_689_600_000;
 
-/// What this replica has been told is taken, by the base of the channel's keys, topic and partition.
-type Taken = HashMap<(String, Arc<str>, i32), i64>;
-
 /// Numbers deliveries in Redis, and follows what is published there.
 pub struct RedisAdapter<P> {
     /// Uid of the gateway: gateways that share a Redis share nothing else.
     gateway: String,
-    server: Arc<Server>,
-    subscriber: Arc<Subscriber<P>>,
+    nodes: Arc<Nodes<P>>,
     taken: Mutex<Taken>,
     clock: Clock,
 }
 
 impl<P: Publish> RedisAdapter<P> {
     /// Follows Redis until `stop`; Redis need not be there yet.
-    ///
-    /// # Errors
-    /// Where the Redis is of a form that is not served.
-    pub fn start(
-        gateway: &str,
-        endpoint: Endpoint,
-        publish: Arc<P>,
-        clock: Clock,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            !endpoint.is_cluster(),
-            "a Redis Cluster can not be used yet: name one Redis, or Sentinels"
-        );
-        let server = Arc::new(Server::new(endpoint));
-        let subscriber = Subscriber::start(Arc::clone(&server), publish, stop);
-        Ok(Self {
+    pub fn start(gateway: &str, endpoint: Endpoint, publish: Arc<P>, clock: Clock, stop: CancellationToken) -> Self {
+        Self {
             gateway: gateway.to_owned(),
-            server,
-            subscriber,
+            nodes: Nodes::start(endpoint, publish, stop),
             taken: Mutex::default(),
             clock,
-        })
+        }
     }
 
     /// From the next connection on it is reached so; those that are there stay.
     pub fn reach(&self, endpoint: Endpoint) {
-        self.server.reach(endpoint);
+        self.nodes.reach(endpoint);
     }
 
     /// Follows whether this replica hears what is published.
     pub fn link(&self) -> watch::Receiver<Link> {
-        self.subscriber.link()
+        self.nodes.link()
     }
 
     /// How many deliveries have been pushed to this replica; one that goes to several of its rooms counts for each.
     pub fn pushed(&self) -> u64 {
-        self.subscriber.pushed()
+        self.nodes.here.pushed.load(Ordering::Relaxed)
     }
 
     fn keys(&self, channel: &ChannelRef<'_>) -> Keys {
@@ -139,97 +129,12 @@ impl<P: Publish> RedisAdapter<P> {
 
     /// Runs a script of a channel; where this is not the Redis that wrote last, in a new epoch.
     async fn run(&self, keys: &Keys, call: &Call) -> Result<Vec<Value>, AdapterError> {
-        run(&self.server, keys, call).await
+        run(&self.nodes.of(keys).await?.server, keys, call).await
     }
 
-    /// One script: units that fit together.
-    async fn append_batch(&self, channel: &ChannelRef<'_>, units: &[Unit]) -> Result<Appended, AdapterError> {
-        let keys = self.keys(channel);
-        let mut call = Call::new(scripts::append(), &keys)
-            .arg(self.clock.now().0)
-            .arg(channel.keep.size)
-            .arg(channel.keep.ttl_ms)
-            .arg(channel.keep.bytes)
-            .arg(room_ttl(channel))
-            .arg("PUBLISH")
-            .arg(new_epoch())
-            .arg(first_seq(self.clock.now()));
-        for unit in units {
-            call = call
-                .arg(mark_field(&unit.topic, unit.partition))
-                .arg(unit.offset)
-                .arg(self.reached(&keys, unit))
-                .arg(unit.deliveries.len());
-            for (index, delivery) in (0..).zip(&unit.deliveries) {
-                let source = Source {
-                    topic: Arc::clone(&unit.topic),
-                    partition: unit.partition,
-                    offset: unit.offset,
-                    index,
-                };
-                let rooms = rooms_of(&delivery.audience);
-                call = call.bytes(packed::pack(delivery, &source)).arg(rooms.len()).args(rooms);
-            }
-        }
-        let answer = self.run(&keys, &call).await?;
-        match outcome(&answer) {
-            "ok" => {
-                let answer = Answer(&answer);
-                for unit in units {
-                    self.take_note(&keys, &unit.topic, unit.partition, unit.offset);
-                }
-                Ok(Appended {
-                    deliveries: answer.number(1) as usize,
-                    refused: answer.number(2) as usize,
-                })
-            }
-            "rewound" => {
-                let answer = Answer(&answer);
-                let (field, mark) = (answer.text(1), answer.number(2) as i64);
-                let unit = units
-                    .iter()
-                    .find(|unit| mark_field(&unit.topic, unit.partition) == field);
-                let Some(unit) = unit else {
-                    return Err(AdapterError::Unavailable(format!(
-                        "redis speaks of {field}, which was not asked"
-                    )));
-                };
-                self.forget_beyond(&keys, &unit.topic, unit.partition, mark);
-                Err(AdapterError::Rewound {
-                    topic: Arc::clone(&unit.topic),
-                    partition: unit.partition,
-                    offset: mark + 1,
-                })
-            }
-            _ => Err(AdapterError::Unavailable(format!(
-                "redis failed while it wrote, and began a new epoch: {}",
-                Answer(&answer).text(1)
-            ))),
-        }
-    }
-
-    /// What the mark must have reached before this unit: what this replica knows is taken.
-    fn reached(&self, keys: &Keys, unit: &Unit) -> i64 {
-        let taken = self.lock_taken();
-        let known = taken.get(&(keys.base().to_owned(), Arc::clone(&unit.topic), unit.partition));
-        known.map_or(-1, |known| (*known).min(unit.offset - 1))
-    }
-
-    fn take_note(&self, keys: &Keys, topic: &Arc<str>, partition: i32, offset: i64) {
-        let mut taken = self.lock_taken();
-        let known = taken
-            .entry((keys.base().to_owned(), Arc::clone(topic), partition))
-            .or_insert(-1);
-        *known = (*known).max(offset);
-    }
-
-    fn forget_beyond(&self, keys: &Keys, topic: &Arc<str>, partition: i32, mark: i64) {
-        let key = (keys.base().to_owned(), Arc::clone(topic), partition);
-        self.lock_taken().insert(key, mark);
-    }
-
-    fn lock_taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Runs a script that needs no epoch.
+    async fn run_as_it_is(&self, keys: &Keys, call: &Call) -> Result<Vec<Value>, AdapterError> {
+        self.nodes.of(keys).await?.server.run(call).await
     }
 
     /// Reads, and waits until everything before it has been published here.
@@ -241,14 +146,15 @@ impl<P: Publish> RedisAdapter<P> {
         bound: Bound,
     ) -> Result<ReadBack, AdapterError> {
         let keys = self.keys(channel);
-        let fence = self.subscriber.fence(&keys, Vec::new())?;
-        let mut call = read_call(&keys, epoch, &self.subscriber.fences(&keys), fence.token, bound)
+        let node = self.nodes.of(&keys).await?;
+        let fence = node.subscriber.fence(&keys, Vec::new())?;
+        let mut call = read_call(&keys, epoch, &node.subscriber.fences(&keys), fence.token, bound)
             .arg(EVERYONE)
             .arg(since.everyone);
         for (room, after) in &since.rooms {
             call = call.arg(keys::room(room)).arg(after);
         }
-        let answer = ReadBack::of(&self.run(&keys, &call).await?);
+        let answer = ReadBack::of(&run(&node.server, &keys, &call).await?);
         if let ReadBack::Read { .. } = answer {
             fence.passed().await?;
         }
@@ -276,7 +182,6 @@ async fn run(server: &Server, keys: &Keys, call: &Call) -> Result<Vec<Value>, Ad
 fn read_call(keys: &Keys, epoch: &str, fences: &str, token: u64, bound: Bound) -> Call {
     Call::new(scripts::read(), keys)
         .arg(epoch)
-        .arg("PUBLISH")
         .arg(fences)
         .arg(token)
         .arg(bound.deliveries)
@@ -293,33 +198,6 @@ fn room_ttl(channel: &ChannelRef<'_>) -> i64 {
         .saturating_add(ROOM_TTL_SPARE)
 }
 
-fn mark_field(topic: &str, partition: i32) -> String {
-    format!("m|{topic}|{partition}")
-}
-
-/// Names of the rooms of a delivery, each once.
-fn rooms_of(audience: &Audience) -> Vec<String> {
-    match audience {
-        Audience::Everyone => vec![EVERYONE.to_owned()],
-        Audience::Rooms(rooms) => {
-            let mut names: Vec<String> = Vec::with_capacity(rooms.len());
-            for (room, _) in rooms {
-                let name = keys::room(room);
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-            names
-        }
-    }
-}
-
-/// Bytes of a unit's payloads.
-fn bytes_of(unit: &Unit) -> usize {
-    let payloads = unit.deliveries.iter().flat_map(|delivery| &delivery.payloads);
-    payloads.map(|payload| payload.len()).sum()
-}
-
 /// A name that no other epoch has.
 fn new_epoch() -> String {
     format!("{:016x}", rand::random::<u64>())
@@ -334,27 +212,25 @@ fn first_seq(now: Millis) -> u64 {
 impl<P: Publish> Adapter for RedisAdapter<P> {
     async fn host(&self, channel: ChannelRef<'_>, rooms: &[RoomKey]) -> Result<Hosted, AdapterError> {
         let keys = self.keys(&channel);
-        self.subscriber.host(&channel, &keys, rooms, room_ttl(&channel)).await
+        let deadline = Instant::now() + HOST_PATIENCE;
+        loop {
+            // Another node may have the channel meanwhile.
+            let hosted = match self.nodes.of(&keys).await {
+                Ok(node) => {
+                    let hosting = node.subscriber.host(&channel, &keys, rooms, room_ttl(&channel));
+                    hosting.await
+                }
+                Err(error) => Err(error),
+            };
+            match hosted {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                hosted => return hosted,
+            }
+        }
     }
 
     async fn append(&self, channel: ChannelRef<'_>, units: Vec<Unit>) -> Result<Appended, AdapterError> {
-        let mut appended = Appended::default();
-        let mut rest = &units[..];
-        while !rest.is_empty() {
-            let (mut deliveries, mut bytes) = (0, 0);
-            let fits = |unit: &&Unit| {
-                let first = deliveries == 0 && bytes == 0;
-                deliveries += unit.deliveries.len();
-                bytes += bytes_of(unit);
-                first || (deliveries <= BATCH_DELIVERIES && bytes <= BATCH_BYTES)
-            };
-            let (batch, later) = rest.split_at(rest.iter().take_while(fits).count());
-            let taken = self.append_batch(&channel, batch).await?;
-            appended.deliveries += taken.deliveries;
-            appended.refused += taken.refused;
-            rest = later;
-        }
-        Ok(appended)
+        self.append_all(&channel, &units).await
     }
 
     async fn check_mark(
@@ -385,7 +261,7 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
     }
 
     fn restarts(&self) -> watch::Receiver<u64> {
-        self.server.restarts()
+        self.nodes.here.signals.restarts.subscribe()
     }
 
     async fn read(
@@ -448,7 +324,7 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
 
     async fn forget(&self, channel: ChannelRef<'_>) {
         let keys = self.keys(&channel);
-        if let Err(error) = self.server.run(&Call::new(scripts::forget(), &keys)).await {
+        if let Err(error) = self.run_as_it_is(&keys, &Call::new(scripts::forget(), &keys)).await {
             tracing::warn!(channel = %channel.name, %error, "what a channel that is gone has kept is not dropped; it expires");
         }
     }
@@ -457,13 +333,14 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
     fn set_history_bytes(&self, _: HashMap<String, usize>) {}
 
     async fn drop_old(&self, channel: ChannelRef<'_>) {
-        let call = Call::new(scripts::sweep(), &self.keys(&channel))
+        let keys = self.keys(&channel);
+        let call = Call::new(scripts::sweep(), &keys)
             .arg(self.clock.now().0)
             .arg(channel.keep.ttl_ms)
             .arg(channel.keep.bytes)
             .arg(SWEEP_DELIVERIES);
         // What is not dropped now is dropped by the next one, or by the next delivery.
-        if let Err(error) = self.server.run(&call).await {
+        if let Err(error) = self.run_as_it_is(&keys, &call).await {
             tracing::debug!(channel = %channel.name, %error, "what is too old is not dropped yet");
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn choose_adapter(
     // Redis says in which epoch a channel is, when the first of its rooms is hosted.
     let hub = Arc::new(Hub::new("".into(), Arc::clone(metrics)));
     let endpoint = endpoint(redis, keys).map_err(anyhow::Error::msg)?;
-    let adapter = RedisAdapter::start(&redis.uid, endpoint, Arc::clone(&hub), clock, stop.clone())?;
+    let adapter = RedisAdapter::start(&redis.uid, endpoint, Arc::clone(&hub), clock, stop.clone());
     Ok((hub, ChosenAdapter::Redis(adapter)))
 }
 

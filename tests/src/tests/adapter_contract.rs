@@ -7,7 +7,7 @@ use aldis_core::route::{Audience, Delivery};
 use aldis_gateway::adapter::{Adapter, Appended, Bound, Incomplete, Keep, Mark, Since};
 
 use crate::adapters::{BOUND, KEEP, Lab, channel, delivery, memory, orders, replica, replica_by, room, unit};
-use crate::redis::{Redis, Sentinels};
+use crate::redis::{Cluster, Redis, Sentinels};
 
 macro_rules! contract {
     ($($test:ident)*) => {
@@ -28,6 +28,13 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let redis = super::Sentinels::start().await;
+                super::$test(&super::replica_by(&redis.url())).await;
+            })*
+        }
+        mod in_redis_cluster {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let redis = super::Cluster::of_masters().await;
                 super::$test(&super::replica_by(&redis.url())).await;
             })*
         }

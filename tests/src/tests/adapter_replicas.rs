@@ -79,7 +79,7 @@ async fn a_room_that_nobody_hosts_any_more_is_no_longer_pushed() {
     drop(hosted);
     let subscribed = async || {
         let name = key("p:r/1:a");
-        redis.ask::<(String, u64)>(&["PUBSUB", "NUMSUB", &name]).await.1
+        redis.ask::<(String, u64)>(&["PUBSUB", "SHARDNUMSUB", &name]).await.1
     };
     until("it is unsubscribed", async || (subscribed().await == 0).then_some(())).await;
     one.deliver(KEEP, 1, &["a"]).await;
@@ -105,7 +105,7 @@ async fn a_channel_that_nobody_was_in_when_another_epoch_began_is_hosted_in_that
     let before = hosted.at.epoch.clone();
     drop(hosted);
     until("nothing is subscribed", async || {
-        let channels: Vec<String> = redis.ask(&["PUBSUB", "CHANNELS", &key("p:*")]).await;
+        let channels: Vec<String> = redis.ask(&["PUBSUB", "SHARDCHANNELS", &key("p:*")]).await;
         channels.is_empty().then_some(())
     })
     .await;
@@ -262,7 +262,7 @@ async fn a_delivery_that_was_not_pushed_is_noticed_by_the_next_one() {
     // As if what came after it had been lost on the way.
     let at = one.seen.seqs()[0];
     let forged = format!("{} {} {} ", hosted.at.epoch, at + 2, at + 1);
-    let _: u64 = redis.ask(&["PUBLISH", &key("p:r/1:a"), &forged]).await;
+    let _: u64 = redis.ask(&["SPUBLISH", &key("p:r/1:a"), &forged]).await;
     for offset in 1..5 {
         two.deliver(KEEP, offset, &["a"]).await;
     }

@@ -15,6 +15,7 @@ use crate::proxy::Proxy;
 use crate::records::Producer;
 use crate::redis::Redis;
 
+mod cluster;
 mod limits;
 mod sentinels;
 
@@ -68,6 +69,34 @@ impl Clients {
             assert_eq!(client["connects"], 1, "{client}");
         }
     }
+}
+
+/// How many deliveries gateways have made, of which one reads each partition.
+async fn delivered(gateways: &[Gateway]) -> f64 {
+    let mut delivered = 0.0;
+    for gateway in gateways {
+        let metrics = gateway.metrics().await;
+        delivered += metrics.value("aldis_deliveries_total{channel=\"press/news\"}");
+    }
+    delivered
+}
+
+/// Waits until the first `count` records are delivered.
+async fn wait_until_delivered(gateways: &[Gateway], count: u64) {
+    until_equal("the records are delivered", count as f64, async || {
+        delivered(gateways).await
+    })
+    .await;
+}
+
+/// The last number that a channel has given out, as this node knows it.
+async fn last_seq(node: &Redis) -> u64 {
+    let mut last = 0;
+    for channel in node.ask_replica::<Vec<String>>(&["KEYS", "aldis:*}:c"]).await {
+        let seq: Option<u64> = node.ask_replica(&["HGET", &channel, "seq"]).await;
+        last = last.max(seq.unwrap_or(0));
+    }
+    last
 }
 
 async fn clients_survive(options: Value, library: &str) {

@@ -37,8 +37,8 @@ const PATTERNS: &[(&str, &str)] = &[
         "must be host:port, such as kafka-0.kafka:9092",
     ),
     (
-        r"^rediss?(\+sentinel)?://[^\s@]+$",
-        "must be redis://host:port, rediss:// over TLS, or redis+sentinel://host:port,…/master, without a user and a password",
+        r"^rediss?(\+sentinel|\+cluster)?://[^\s@]+$",
+        "must be redis://host:port, rediss:// over TLS, redis+sentinel://host:port,…/master or redis+cluster://host:port,…, without a user and a password",
     ),
     (
         r"^/[A-Za-z0-9._~/-]*$",

@@ -33,8 +33,9 @@ impl<P: Publish> RedisAdapter<P> {
 
 impl<P: Publish> Census for RedisAdapter<P> {
     async fn count(&self, tenant: &str, count: &Count) -> Result<Counted, AdapterError> {
-        let mut call = Call::new(scripts::count(), &self.tenant_keys(tenant))
-            .arg(self.subscriber.replica())
+        let keys = self.tenant_keys(tenant);
+        let mut call = Call::new(scripts::count(), &keys)
+            .arg(&self.nodes.here.replica)
             .arg(COUNTS_HOLD.as_millis())
             .arg(if count.is_fresh { "fresh" } else { "known" })
             .arg(count.counts.len());
@@ -49,7 +50,7 @@ impl<P: Publish> Census for RedisAdapter<P> {
                 call = call.arg(name).arg(limit);
             }
         }
-        let answer = self.server.run(&call).await?;
+        let answer = self.run_as_it_is(&keys, &call).await?;
         let verdicts = Answer(&answer);
         let (verdicts, touched) = (verdicts.list(1), verdicts.list(2));
         match outcome(&answer) {
@@ -67,12 +68,13 @@ impl<P: Publish> Census for RedisAdapter<P> {
     }
 
     async fn beat(&self, demands: &str) -> Result<Vec<Peer>, AdapterError> {
-        let call = Call::new(scripts::beat(), &self.gateway_keys())
-            .arg(self.subscriber.replica())
+        let keys = self.gateway_keys();
+        let call = Call::new(scripts::beat(), &keys)
+            .arg(&self.nodes.here.replica)
             .arg(REMEMBERED.as_millis())
             .arg(COUNTS_HOLD.as_millis())
             .arg(demands);
-        let answer = self.server.run(&call).await?;
+        let answer = self.run_as_it_is(&keys, &call).await?;
         if outcome(&answer) != "ok" {
             return Err(not_said("which replicas there are"));
         }

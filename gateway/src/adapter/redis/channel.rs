@@ -30,6 +30,10 @@ pub(super) struct Followed {
     pub(super) name: ChannelName,
     pub(super) keys: Keys,
     pub(super) room_ttl: i64,
+    /// Number of the node that has it.
+    pub(super) home: u64,
+    /// Whether all that is followed was subscribed to there, and nothing of it was ended.
+    pub(super) is_subscribed: bool,
     /// Of the last delivery or fence that passed here; the epoch is empty before the first.
     position: Position,
     rooms: HashMap<String, Room>,
@@ -92,11 +96,13 @@ pub(super) enum CaughtUp {
 }
 
 impl Followed {
-    pub(super) fn new(name: ChannelName, keys: Keys, room_ttl: i64) -> Self {
+    pub(super) fn new(name: ChannelName, keys: Keys, room_ttl: i64, home: u64) -> Self {
         Self {
             name,
             keys,
             room_ttl,
+            home,
+            is_subscribed: true,
             position: Position {
                 epoch: "".into(),
                 seq: 0,
@@ -198,9 +204,12 @@ impl Followed {
         Some(behind)
     }
 
-    /// Whether the fence of the read has passed.
-    pub(super) fn has_passed(&self, token: u64) -> bool {
-        matches!(self.stage, Stage::CatchingUp { token: own, passed: true, .. } if own == token)
+    /// Whether the fence of the read has passed; `None` where another read was begun since.
+    pub(super) fn has_passed(&self, token: u64) -> Option<bool> {
+        match self.stage {
+            Stage::CatchingUp { token: own, passed, .. } if own == token => Some(passed),
+            _ => None,
+        }
     }
 
     /// A fence has passed: `token epoch seq last last …`.

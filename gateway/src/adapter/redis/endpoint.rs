@@ -120,6 +120,22 @@ impl Endpoint {
         matches!(self.form, Form::Cluster(_))
     }
 
+    /// The nodes that the URL of a Cluster names.
+    pub(super) fn seeds(&self) -> &[(String, u16)] {
+        match &self.form {
+            Form::Cluster(seeds) => seeds,
+            Form::One(_) | Form::Sentinel { .. } => &[],
+        }
+    }
+
+    /// One of its nodes.
+    pub(super) fn at(&self, host: &str, port: u16) -> Self {
+        Self {
+            form: Form::One(self.address(host, port)),
+            ..self.clone()
+        }
+    }
+
     /// A client of the Redis to write to: the only one, or the master that a Sentinel names now. Of a Cluster: any node.
     pub(super) async fn client(&self) -> Result<Client, RedisError> {
         let sentinels = match &self.form {

@@ -18,11 +18,11 @@ impl<P: Publish> RedisAdapter<P> {
         let names = owned.unwrap_or_default();
         let names = names.iter().map(|(topic, partition)| format!("{topic}|{partition}"));
         let call = Call::new(scripts::lease(), &keys)
-            .arg(self.subscriber.replica())
+            .arg(&self.nodes.here.replica)
             .arg(ALIVE.as_millis())
             .arg(if owned.is_some() { "owned" } else { "alive" })
             .args(names);
-        let answer = self.server.run(&call).await?;
+        let answer = self.nodes.of(&keys).await?.server.run(&call).await?;
         if outcome(&answer) != "ok" {
             return Err(AdapterError::Unavailable("redis does not say who is alive".to_owned()));
         }

@@ -27,8 +27,7 @@ impl<P: Publish> RedisAdapter<P> {
         let call = Call::new(scripts::claim(), &keys)
             .arg(pid.reveal())
             .arg(whose(identity))
-            .arg(channel.keep.ttl_ms)
-            .arg("PUBLISH");
+            .arg(channel.keep.ttl_ms);
         let answer = self.run(&keys, &call).await?;
         Ok(match outcome(&answer) {
             "ok" => {
@@ -76,7 +75,7 @@ impl<P: Publish> RedisAdapter<P> {
                 let fields = [
                     ("generation", generation.number().to_string()),
                     ("whose", whose(identity)),
-                    ("replica", self.subscriber.replica().to_owned()),
+                    ("replica", self.nodes.here.replica.clone()),
                     ("client", client.to_string()),
                     ("start", start.at.to_string()),
                     ("reason", start.reason.map_or("", NotRecovered::as_str).to_owned()),
@@ -95,7 +94,7 @@ impl<P: Publish> RedisAdapter<P> {
                     .args(["replica", "client"])
                     .args(["parted".to_owned(), parted])
             }
-            SessionChange::Stay => call.arg("change").arg(0).args(["replica", self.subscriber.replica()]),
+            SessionChange::Stay => call.arg("change").arg(0).args(["replica", &self.nodes.here.replica]),
             SessionChange::End => call.arg("end").arg(0),
         }
     }

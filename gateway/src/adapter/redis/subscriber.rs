@@ -1,7 +1,7 @@
 //! What is published reaches this replica, or it is noticed that it does not.
 //!
-//! One connection, subscribed to the rooms that are hosted here and to nothing else. What is pushed is handled on the task
-//! that reads it, in the order in which Redis published it. A **fence** is published by a script and comes back in that
+//! One connection to each node of Redis, subscribed to the rooms that are hosted here and to nothing else. What is pushed is handled
+//! on the task that reads it, in the order in which Redis published it. A **fence** is published by a script and comes back in that
 //! order: what the script saw is before it, all else behind it.
 //!
 //! ```text
@@ -9,9 +9,11 @@
 //!   ↑      connection lost · unsubscribed · probe not back          │
 //!   └───────────────────────────────────────────────────────────────┘
 //! catch_up a gap in one channel: hold → read → fence → hub → go on
+//! mend     a channel that has come here, or whose subscription was ended: subscribe → catch_up
 //! ```
+//! What is published to rooms is published as shard channels, which one Redis knows as well as a Cluster.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,19 +22,21 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::ReadBack;
-use super::channel::{CaughtUp, Followed, Pushed};
+use super::channel::{Followed, Pushed};
+use super::here::{Here, Link};
 use super::keys::{self, Keys};
+use super::run;
 use super::server::{Server, unavailable};
-use super::{CATCH_UP, read_call, run};
 use crate::adapter::{AdapterError, Publish};
 use crate::hub::ClientId;
 use crate::sabotage::Rule;
 
+mod catching_up;
 mod hosting;
+
+use catching_up::{Behind, Caught};
 
 /// How often a probe goes through Redis. 1 s.
 const PROBE: Duration = Duration::from_secs(1);
@@ -41,34 +45,24 @@ const PROBE: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(3);
 /// Pauses before Redis is tried again: doubled from 50 ms to 1 s.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Names in one SUBSCRIBE. 512.
+/// Names that are subscribed to at once. 512.
 const SUBSCRIBE: usize = 512;
 /// Rooms whose place is refreshed, and compared, by one script. 512.
 const REFRESH: usize = 512;
 /// How often every room's place is compared with what was heard, and kept from expiring. 20 s: a third of the least that it is
 /// kept for.
 const COMPARE: Duration = Duration::from_secs(20);
+/// How often it is looked whether a fence has passed. 1 ms.
+const LOOK: Duration = Duration::from_millis(1);
 /// Channels that catch up at the same time. 8: a herd after a restart of Redis comes in turns.
 const TOGETHER: usize = 8;
 
-/// Whether this replica hears what is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// It does, and has missed nothing.
-    Live,
-    /// It does not, or has not caught up, though Redis answers: its peers can do better.
-    Deaf,
-    /// Redis does not answer.
-    Away,
-}
-
 /// Follows what is published.
 pub(super) struct Subscriber<P> {
+    /// Of its node.
+    number: u64,
     server: Arc<Server>,
-    publish: Arc<P>,
-    /// Names the fences and probes of this replica.
-    replica: String,
-    channels: Mutex<HashMap<String, Arc<Mutex<Followed>>>>,
+    here: Arc<Here<P>>,
     /// The connection; locked while it is subscribed on, so that an unsubscribe never overtakes a subscribe.
     connection: tokio::sync::Mutex<Option<MultiplexedConnection>>,
     /// Which connection is the current one: what an older one still pushes is not heard.
@@ -77,11 +71,8 @@ pub(super) struct Subscriber<P> {
     /// Channels that have missed something, by the base of their keys.
     gaps: Mutex<HashSet<String>>,
     gap: Notify,
-    link: watch::Sender<Link>,
-    tokens: AtomicU64,
     /// Number of the last probe that came back.
     probed: watch::Sender<u64>,
-    pushed: AtomicU64,
 }
 
 fn lock(followed: &Mutex<Followed>) -> MutexGuard<'_, Followed> {
@@ -93,21 +84,17 @@ fn away(what: &str) -> AdapterError {
 }
 
 impl<P: Publish> Subscriber<P> {
-    pub(super) fn start(server: Arc<Server>, publish: Arc<P>, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn start(number: u64, server: Arc<Server>, here: Arc<Here<P>>, stop: CancellationToken) -> Arc<Self> {
         let subscriber = Arc::new(Self {
+            number,
             server,
-            publish,
-            replica: format!("{:016x}", rand::random::<u64>()),
-            channels: Mutex::default(),
+            here,
             connection: tokio::sync::Mutex::default(),
             generation: AtomicU64::new(0),
             lost: Notify::new(),
             gaps: Mutex::default(),
             gap: Notify::new(),
-            link: watch::Sender::new(Link::Away),
-            tokens: AtomicU64::new(1),
             probed: watch::Sender::new(0),
-            pushed: AtomicU64::new(0),
         });
         let keeper = Arc::clone(&subscriber);
         tokio::spawn(async move {
@@ -119,31 +106,34 @@ impl<P: Publish> Subscriber<P> {
         subscriber
     }
 
-    pub(super) fn link(&self) -> watch::Receiver<Link> {
-        self.link.subscribe()
-    }
-
-    pub(super) fn pushed(&self) -> u64 {
-        self.pushed.load(Ordering::Relaxed)
-    }
-
-    /// Names this replica.
-    pub(super) fn replica(&self) -> &str {
-        &self.replica
-    }
-
     pub(super) fn fences(&self, keys: &Keys) -> String {
-        keys.fences(&self.replica)
+        keys.fences(&self.here.replica)
     }
 
+    /// A channel that its node has.
     fn followed(&self, base: &str) -> Option<Arc<Mutex<Followed>>> {
-        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.get(base).cloned()
+        let followed = self.here.followed(base)?;
+        let is_here = lock(&followed).home == self.number;
+        is_here.then_some(followed)
     }
 
     fn all_followed(&self) -> Vec<Arc<Mutex<Followed>>> {
-        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.values().cloned().collect()
+        let mut all = self.here.all_followed();
+        all.retain(|followed| lock(followed).home == self.number);
+        all
+    }
+
+    /// What is to be subscribed to for a channel.
+    fn names(&self, followed: &Followed) -> Vec<String> {
+        let rooms = followed.room_names().map(|room| followed.keys.published(room));
+        rooms.chain([self.fences(&followed.keys)]).collect()
+    }
+
+    /// The channel is to be subscribed to, where it is not, and to catch up.
+    pub(super) fn mend(&self, base: &str) {
+        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+        gaps.insert(base.to_owned());
+        self.gap.notify_one();
     }
 
     /// Unsubscribes from rooms that nobody hosts any more.
@@ -158,7 +148,7 @@ impl<P: Publish> Subscriber<P> {
             if let Some(connection) = connection.as_mut() {
                 for names in names.chunks(SUBSCRIBE) {
                     // Where it fails the connection is lost, and what comes next subscribes to what is hosted.
-                    let _: Result<(), _> = connection.unsubscribe(names).await;
+                    let _: Result<(), _> = each("SUNSUBSCRIBE", names).query_async(connection).await;
                 }
             }
         }
@@ -174,10 +164,7 @@ impl<P: Publish> Subscriber<P> {
                 self.on_message(name, message);
             }
             (PushKind::Unsubscribe | PushKind::SUnsubscribe, [Value::BulkString(name), ..]) => {
-                let name = std::str::from_utf8(name).unwrap_or_default();
-                if self.is_wanted(name) {
-                    self.lose("redis has ended a subscription");
-                }
+                self.on_unsubscribed(std::str::from_utf8(name).unwrap_or_default());
             }
             (PushKind::Disconnection, _) => self.lose("the connection for subscriptions is lost"),
             _ => {}
@@ -191,16 +178,22 @@ impl<P: Publish> Subscriber<P> {
             return;
         }
         let Some((base, rest)) = keys::split(name) else { return };
-        let Some(followed) = self.followed(base) else { return };
+        let Some(followed) = self.here.followed(base) else {
+            return;
+        };
         let mut channel = lock(&followed);
+        // What a node still pushes that no longer has the channel is read from the one that has.
+        if channel.home != self.number {
+            return;
+        }
         let pushed = match rest.split_once(':') {
             Some(("p", room)) => {
-                self.pushed.fetch_add(1, Ordering::Relaxed);
-                channel.pushed(room, message, &*self.publish)
+                self.here.pushed.fetch_add(1, Ordering::Relaxed);
+                channel.pushed(room, message, &*self.here.publish)
             }
             Some(("f", _)) => match kicked(message) {
                 Some(client) => {
-                    self.publish.taken_over(&channel.name, client);
+                    self.here.publish.taken_over(&channel.name, client);
                     Pushed::Fine
                 }
                 None => channel.pushed_fence(message),
@@ -211,20 +204,33 @@ impl<P: Publish> Subscriber<P> {
             tracing::warn!(channel = %channel.name, reason, "this replica has missed something and catches up");
             // Nothing more goes to the hub from here on.
             channel.fall_behind(0);
-            let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
-            gaps.insert(base.to_owned());
-            self.gap.notify_one();
+            self.mend(base);
         }
     }
 
-    fn is_wanted(&self, name: &str) -> bool {
+    /// A subscription has ended. Where nobody here wanted that, the node does not have the channel any more.
+    fn on_unsubscribed(&self, name: &str) {
         let Some((base, rest)) = keys::split(name) else {
-            return name == self.probe_name();
+            if name == self.probe_name() {
+                self.lose("redis has ended the subscription of the probes");
+            }
+            return;
         };
-        self.followed(base).is_some_and(|followed| match rest.split_once(':') {
-            Some(("p", room)) => lock(&followed).is_hosted(room),
+        let Some(followed) = self.followed(base).filter(|_| Rule::Subscription.is_on()) else {
+            return;
+        };
+        let mut channel = lock(&followed);
+        let is_wanted = match rest.split_once(':') {
+            Some(("p", room)) => channel.is_hosted(room),
             _ => true,
-        })
+        };
+        if is_wanted && channel.is_subscribed {
+            tracing::warn!(channel = %channel.name, "redis has ended a subscription, the channel catches up");
+            channel.is_subscribed = false;
+            channel.fall_behind(0);
+            self.here.signals.moved.notify_one();
+            self.mend(base);
+        }
     }
 
     fn lose(&self, why: &'static str) {
@@ -235,7 +241,7 @@ impl<P: Publish> Subscriber<P> {
     }
 
     fn probe_name(&self) -> String {
-        format!("aldis:probe:{}", self.replica)
+        format!("aldis:probe:{}:{}", self.here.replica, self.number)
     }
 
     async fn keep(self: Arc<Self>) {
@@ -246,7 +252,7 @@ impl<P: Publish> Subscriber<P> {
                 Ok(()) => {
                     pause = RETRY.0;
                     told = None;
-                    self.link.send_replace(Link::Live);
+                    self.here.links.set(self.number, Link::Live);
                     tracing::info!("this replica hears what is published in redis");
                     self.watch().await;
                 }
@@ -269,8 +275,11 @@ impl<P: Publish> Subscriber<P> {
         for followed in self.all_followed() {
             lock(&followed).fall_behind(0);
         }
-        let reachable = self.server.unfit().await.is_ok();
-        self.link.send_replace(if reachable { Link::Deaf } else { Link::Away });
+        let link = match self.server.is_reachable().await {
+            true => Link::Deaf,
+            false => Link::Away,
+        };
+        self.here.links.set(self.number, link);
     }
 
     async fn connect(self: &Arc<Self>) -> Result<(), AdapterError> {
@@ -284,15 +293,27 @@ impl<P: Publish> Subscriber<P> {
             }
         };
         let mut connection = self.server.subscriber(pushed).await?;
-        let mut names = vec![self.probe_name()];
+        connection
+            .subscribe(self.probe_name())
+            .await
+            .map_err(|error| unavailable(&error))?;
         for followed in self.all_followed() {
-            let followed = lock(&followed);
-            names.push(self.fences(&followed.keys));
-            names.extend(followed.room_names().map(|room| followed.keys.published(room)));
+            let names = self.names(&lock(&followed));
+            self.subscribe_on(&mut connection, &names).await?;
+            lock(&followed).is_subscribed = true;
         }
-        subscribe(&mut connection, &names).await?;
         *self.connection.lock().await = Some(connection);
-        let behind = stream::iter(self.all_followed()).map(|followed| async move { self.catch_up(&followed).await });
+        let behind = stream::iter(self.all_followed()).map(|followed| async move {
+            match self.catch_up(&followed).await {
+                Ok(Caught::Up) => Ok(()),
+                Ok(Caught::Superseded) => self.wait_until_live(&followed).await,
+                Err(Behind::Deaf(error)) => Err(error),
+                Err(Behind::Unread(error)) => {
+                    self.tell_unread(&followed, &error);
+                    Ok(())
+                }
+            }
+        });
         let caught_up: Vec<_> = behind.buffer_unordered(TOGETHER).collect().await;
         caught_up.into_iter().collect()
     }
@@ -310,11 +331,7 @@ impl<P: Publish> Subscriber<P> {
                     let gaps = std::mem::take(&mut *self.gaps.lock().unwrap_or_else(PoisonError::into_inner));
                     for followed in gaps.iter().filter_map(|base| self.followed(base)) {
                         let this = Arc::clone(self);
-                        tokio::spawn(async move {
-                            if this.catch_up(&followed).await.is_err() {
-                                this.lost.notify_one();
-                            }
-                        });
+                        tokio::spawn(async move { this.mend_now(&followed).await });
                     }
                 }
                 _ = probe.tick() => {
@@ -335,12 +352,8 @@ impl<P: Publish> Subscriber<P> {
     /// Whether what is published comes back. One that can not be published proves nothing.
     async fn probe(&self, number: u64) -> bool {
         let mut probed = self.probed.subscribe();
-        if self
-            .server
-            .publish(&self.probe_name(), &number.to_string())
-            .await
-            .is_err()
-        {
+        let sent = self.server.probe(&self.probe_name(), &number.to_string()).await;
+        if sent.is_err() {
             return true;
         }
         let back = probed.wait_for(|probed| *probed >= number);
@@ -368,48 +381,16 @@ impl<P: Publish> Subscriber<P> {
         }
     }
 
-    /// Hold → read → fence → hub → go on.
-    async fn catch_up(&self, followed: &Arc<Mutex<Followed>>) -> Result<(), AdapterError> {
-        let mut from = u64::MAX;
-        loop {
-            let token = self.tokens.fetch_add(1, Ordering::Relaxed);
-            let (keys, behind) = {
-                let mut followed = lock(followed);
-                (followed.keys.clone(), followed.fall_behind(token))
-            };
-            let Some(mut behind) = behind else { return Ok(()) };
-            behind
-                .rooms
-                .iter_mut()
-                .for_each(|(_, after)| *after = (*after).min(from));
-            let mut call = read_call(&keys, &behind.epoch, &self.fences(&keys), token, CATCH_UP);
-            for (room, after) in &behind.rooms {
-                call = call.arg(room).arg(after);
-            }
-            let mut read = Some(ReadBack::of(&run(&self.server, &keys, &call).await?));
-            let is_read = matches!(read, Some(ReadBack::Read { .. }));
-            let deadline = Instant::now() + DEAF;
-            loop {
-                // The fence comes on the other connection.
-                if !is_read || lock(followed).has_passed(token) {
-                    break;
-                }
-                if Instant::now() > deadline {
-                    return Err(away("a fence did not come back"));
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            let Some(read) = read.take() else { return Ok(()) };
-            let mut channel = lock(followed);
-            match channel.caught_up(&behind, read, &*self.publish) {
-                CaughtUp::Yes => {
-                    tracing::info!(channel = %channel.name, "caught up with redis");
-                    return Ok(());
-                }
-                CaughtUp::From(good) => from = good,
-                CaughtUp::Again => {}
-            }
+    /// Subscribes to shard channels of one channel.
+    async fn subscribe_on(&self, connection: &mut MultiplexedConnection, names: &[String]) -> Result<(), AdapterError> {
+        for names in names.chunks(SUBSCRIBE) {
+            let subscribed: Result<(), _> = each("SSUBSCRIBE", names).query_async(connection).await;
+            subscribed.map_err(|error| {
+                self.server.note(&error);
+                unavailable(&error)
+            })?;
         }
+        Ok(())
     }
 }
 
@@ -419,9 +400,11 @@ fn kicked(message: &[u8]) -> Option<ClientId> {
     std::str::from_utf8(client).ok()?.parse().ok()
 }
 
-async fn subscribe(connection: &mut MultiplexedConnection, names: &[String]) -> Result<(), AdapterError> {
-    for names in names.chunks(SUBSCRIBE) {
-        connection.subscribe(names).await.map_err(|error| unavailable(&error))?;
+/// A command for each name: each is answered, or refused, alone.
+fn each(command: &str, names: &[String]) -> redis::Pipeline {
+    let mut each = redis::pipe();
+    for name in names {
+        each.cmd(command).arg(name).ignore();
     }
-    Ok(())
+    each
 }

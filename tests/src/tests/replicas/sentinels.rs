@@ -2,14 +2,11 @@
 
 use serde_json::json;
 
-use super::{Clients, RECORDS, manifests};
+use super::{Clients, RECORDS, last_seq, manifests, wait_until_delivered};
 use crate::gateway::Gateway;
 use crate::kafka::{make_topic, shared};
 use crate::records::Producer;
 use crate::redis::{Redis, Sentinels};
-
-/// How many deliveries of the channel there were, of each replica.
-const DELIVERED: &str = "aldis_deliveries_total{channel=\"press/news\"}";
 
 /// Kills the master in the middle of the stream; where `loses_the_tail`, what it took last is on no replica of it.
 async fn clients_outlive_the_master(loses_the_tail: bool) {
@@ -56,18 +53,6 @@ async fn clients_outlive_the_master(loses_the_tail: bool) {
     }
 }
 
-/// Waits until the first `count` records are delivered, by whichever of them reads the partition.
-async fn wait_until_delivered(gateways: &[Gateway], count: u64) {
-    crate::deadline::until_equal("the records are delivered", count as f64, async || {
-        let mut delivered = 0.0;
-        for gateway in gateways {
-            delivered += gateway.metrics().await.value(DELIVERED);
-        }
-        delivered
-    })
-    .await;
-}
-
 async fn all_replicas_have_everything(master: &Redis) {
     let replicas: u64 = master.ask(&["WAIT", "2", "0"]).await;
     assert_eq!(replicas, 2);
@@ -81,13 +66,4 @@ async fn clients_do_not_notice_that_sentinels_have_named_another_master() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_master_that_lacks_the_last_writes_costs_no_client_anything() {
     clients_outlive_the_master(true).await;
-}
-
-/// The last number that a channel has given out, as this node knows it.
-async fn last_seq(node: &Redis) -> u64 {
-    let mut last = 0;
-    for channel in node.ask::<Vec<String>>(&["KEYS", "aldis:*}:c"]).await {
-        last = last.max(node.ask::<Option<u64>>(&["HGET", &channel, "seq"]).await.unwrap_or(0));
-    }
-    last
 }

@@ -1,9 +1,9 @@
 -- Takes units of a channel: marks, numbers, keeps and publishes, all or nothing.
--- ARGV: pair, now, history size, history ttl, history bytes, room ttl, PUBLISH or SPUBLISH, epoch and seq in case of a broken
--- write, then units: mark field, offset, what the mark must have reached, number of deliveries, then those: bytes, number of
+-- ARGV: pair, now, history size, history ttl, history bytes, room ttl, epoch and seq in case of a broken write, then
+-- units: mark field, offset, what the mark must have reached, number of deliveries, then those: bytes, number of
 -- rooms, rooms.
 local now, size, ttl = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local max_bytes, room_ttl, publish = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local max_bytes, room_ttl = tonumber(ARGV[5]), ARGV[6]
 
 -- 1. Check. A script that fails is not rolled back: all that is read, and the type of all that will be written, comes first.
 local state = call('HMGET', channel, 'redis', 'epoch', 'seq')
@@ -27,7 +27,7 @@ local function room_of(name)
 end
 
 local marks, fresh, refused = {}, {}, 0
-local at = 10
+local at = 9
 while at <= #ARGV do
   local field, offset = ARGV[at], tonumber(ARGV[at + 1])
   local reached, count = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
@@ -134,7 +134,7 @@ local function write()
   for _, delivery in ipairs(fresh) do
     for index, name in ipairs(delivery.rooms) do
       local head = epoch .. ' ' .. delivery.seq .. ' ' .. delivery.prev[index] .. ' '
-      call(publish, base .. 'p:' .. name, head .. delivery.bytes)
+      call('SPUBLISH', base .. 'p:' .. name, head .. delivery.bytes)
     end
   end
 end
@@ -144,6 +144,6 @@ if written then
   return {'ok', #fresh, refused}
 end
 -- Nobody can say what is there now: all of it is of an epoch that is over, and none of its positions is good.
-call('HSET', channel, 'epoch', ARGV[8], 'seq', ARGV[9], 'old', '')
+call('HSET', channel, 'epoch', ARGV[7], 'seq', ARGV[8], 'old', '')
 call('DEL', deliveries, order)
 return {'broken', type(problem) == 'table' and problem.err or tostring(problem)}

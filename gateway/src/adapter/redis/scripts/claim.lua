@@ -1,6 +1,6 @@
 -- Takes a session for who has come back: a new generation, whose writes alone count from now on. The replica that has its
 -- client still is told.
--- ARGV: pair, pid, whose it must be, session ttl, PUBLISH or SPUBLISH.
+-- ARGV: pair, pid, whose it must be, session ttl.
 if call('HGET', channel, 'redis') ~= pair then
   return {'epoch'}
 end
@@ -16,6 +16,6 @@ call('HINCRBY', key, 'generation', 1)
 call('PEXPIRE', key, ARGV[4])
 local replica, client = call('HGET', key, 'replica'), call('HGET', key, 'client')
 if replica and client then
-  call(ARGV[5], base .. 'f:' .. replica, 'kick ' .. client)
+  call('SPUBLISH', base .. 'f:' .. replica, 'kick ' .. client)
 end
 return {'ok', call('HGETALL', key)}

@@ -1,10 +1,10 @@
 -- Reads back what went to rooms after a place of each, and then publishes a fence: all that was numbered before it is in the
 -- answer, all that comes after the fence is not.
--- ARGV: pair, epoch of the places, PUBLISH or SPUBLISH, where the fence goes, its token, most deliveries, most bytes, then
+-- ARGV: pair, epoch of the places, where the fence goes, its token, most deliveries, most bytes, then
 -- rooms, each with the seq after which it is read.
 -- Answers: ok, epoch, seq, up to which seq places of the epoch are good, indices of the rooms whose place is beyond that, and
 -- of those that can not be read from theirs on, then seq and bytes of each delivery.
-local max_deliveries, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
+local max_deliveries, max_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
 local state = call('HMGET', channel, 'redis', 'epoch', 'seq', 'old')
 if state[1] ~= pair then
   return {'epoch'}
@@ -60,12 +60,12 @@ local function follow(name, after)
 end
 
 local beyond, broken = {}, {}
-for at = 8, #ARGV, 2 do
+for at = 7, #ARGV, 2 do
   local after = tonumber(ARGV[at + 1])
   if after > good then
-    table.insert(beyond, (at - 8) / 2)
+    table.insert(beyond, (at - 7) / 2)
   elseif not follow(ARGV[at], after) then
-    table.insert(broken, (at - 8) / 2)
+    table.insert(broken, (at - 7) / 2)
   end
 end
 if #list > max_deliveries then
@@ -88,5 +88,5 @@ for _, entry in ipairs(list) do
   table.insert(found, entry)
   table.insert(found, delivery)
 end
-call(ARGV[3], ARGV[4], ARGV[5] .. ' ' .. epoch .. ' ' .. text(seq))
+call('SPUBLISH', ARGV[3], ARGV[4] .. ' ' .. epoch .. ' ' .. text(seq))
 return {'ok', epoch, text(seq), text(good), beyond, broken, found}

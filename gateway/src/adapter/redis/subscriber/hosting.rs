@@ -1,23 +1,17 @@
 //! Rooms that are hosted here, and the fences by which one knows from where on.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use aldis_core::room::RoomKey;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::{DEAF, RETRY, Subscriber, away, lock, run};
+use super::{DEAF, Subscriber, away, lock, run};
 use crate::adapter::redis::channel::Followed;
 use crate::adapter::redis::keys::Keys;
 use crate::adapter::redis::scripts::{self, Call};
 use crate::adapter::{AdapterError, ChannelRef, Hosted, Position, Publish};
 use crate::sabotage::Rule;
 
-/// Longest that hosting a room waits for a Redis that is away, and for a channel that catches up. 3 s; then the client is told
-/// to try again.
-const HOST_PATIENCE: Duration = Duration::from_secs(3);
 /// A fence that is waited for.
 pub(in crate::adapter::redis) struct Fence<'s, P> {
     pub(in crate::adapter::redis) token: u64,
@@ -34,33 +28,25 @@ impl<P: Publish> Subscriber<P> {
         rooms: &[RoomKey],
         room_ttl: i64,
     ) -> Result<Hosted, AdapterError> {
-        let followed = {
-            let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            let followed = channels
-                .entry(keys.base().to_owned())
-                .or_insert_with(|| Arc::new(Mutex::new(Followed::new(channel.name.clone(), keys.clone(), room_ttl))));
-            lock(followed).room_ttl = room_ttl;
-            Arc::clone(followed)
-        };
-        let deadline = Instant::now() + HOST_PATIENCE;
-        loop {
-            // The guards are taken first: what is subscribed for them is not taken away again.
-            let (guards, new, is_live) = {
-                let mut followed = lock(&followed);
-                let (guards, new) = followed.host(rooms);
-                (guards, new, followed.is_live())
-            };
-            let tried = match (is_live, new.is_empty()) {
-                (true, true) => return Ok(lock(&followed).hosted(guards)),
-                (true, false) => self.host_new(keys, new, room_ttl).await,
-                (false, _) => Err(away("the channel catches up with redis")),
-            };
-            match tried {
-                Ok(()) => return Ok(lock(&followed).hosted(guards)),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => tokio::time::sleep(RETRY.0).await,
+        let followed = self.here.followed_or(keys.base(), || {
+            Followed::new(channel.name.clone(), keys.clone(), room_ttl, self.number)
+        });
+        // The guards are taken first: what is subscribed for them is not taken away again.
+        let (guards, new, is_live) = {
+            let mut followed = lock(&followed);
+            if followed.home != self.number {
+                return Err(away("the channel moves to another node of redis"));
             }
+            followed.room_ttl = room_ttl;
+            let (guards, new) = followed.host(rooms);
+            (guards, new, followed.is_live() && followed.is_subscribed)
+        };
+        match (is_live, new.is_empty()) {
+            (true, true) => {}
+            (true, false) => self.host_new(keys, new, room_ttl).await?,
+            (false, _) => return Err(away("the channel catches up with redis")),
         }
+        Ok(lock(&followed).hosted(guards))
     }
 
     /// Subscribes to rooms, and waits for the fence from which on they are heard.
@@ -83,7 +69,6 @@ impl<P: Publish> Subscriber<P> {
         rooms: &[String],
     ) -> Call {
         Call::new(scripts::host(), keys)
-            .arg("PUBLISH")
             .arg(self.fences(keys))
             .arg(fence.token)
             .arg(room_ttl)
@@ -100,7 +85,7 @@ impl<P: Publish> Subscriber<P> {
         let followed = self
             .followed(keys.base())
             .ok_or_else(|| away("no room of the channel is hosted here"))?;
-        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        let token = self.here.number();
         let receiver = {
             let mut followed = lock(&followed);
             if !followed.is_live() {
@@ -116,10 +101,10 @@ impl<P: Publish> Subscriber<P> {
         })
     }
 
-    async fn subscribe(&self, names: Vec<String>) -> Result<(), AdapterError> {
+    pub(super) async fn subscribe(&self, names: Vec<String>) -> Result<(), AdapterError> {
         let mut connection = self.connection.lock().await;
         let connection = connection.as_mut().ok_or_else(|| away("redis can not be reached"))?;
-        super::subscribe(connection, &names).await
+        self.subscribe_on(connection, &names).await
     }
 }
 
