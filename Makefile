@@ -18,6 +18,10 @@ DIR ?= examples/bistro
 # What `make bench` is told: a scenario and options, see docs/benchmarks.md.
 BENCH_ARGS ?=
 
+# Programs of Kubernetes, built beside everything else: those that the tests wait for first, then those of a whole cluster, where there
+# can be one, with what time is left.
+BUILD_CLUSTER := nice scripts/setup.sh kubernetes; if scripts/cluster.sh check; then nice -n 19 env -u KUBEBUILDER_ASSETS scripts/setup.sh kubernetes cluster; fi
+
 CRDS := notificationgateways notificationchannels gatewayconfigs
 STAGE := scripts/stage.sh
 # An exception in deny.toml that nothing needs any more is an error.
@@ -41,7 +45,7 @@ dev: ## build and run gateway, broker and channels of DIR (default examples/bist
 .PHONY: test
 test: ## everything that CI checks: formatting, lints, dependencies, structure and all tests
 	@$(STAGE) setup scripts/setup.sh apt browser tools node kafka
-	@mkdir -p "$(ALDIS_CACHE)" && { nice scripts/setup.sh kubernetes >"$(ALDIS_CACHE)/kubernetes.log" 2>&1 & }
+	@mkdir -p "$(ALDIS_CACHE)" && { { $(BUILD_CLUSTER); } >"$(ALDIS_CACHE)/kubernetes.log" 2>&1 & }
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) clippy cargo clippy --locked --workspace --all-targets -- -D warnings
 	@$(STAGE) deny $(DENY) bans licenses sources
@@ -49,6 +53,7 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
 	@$(STAGE) kubernetes scripts/setup.sh kubernetes
 	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
+	@$(STAGE) cluster-test scripts/cluster-test.sh
 
 # Not part of `make test`, which runs a few short seeds. docs/reliability.md says what it does and what came of it.
 .PHONY: chaos
@@ -57,14 +62,14 @@ chaos: ## break everything at random for a minute and check what clients saw (SE
 	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
 	@SEED="$(SEED)" SEEDS="$(SEEDS)" CHAOS_SECONDS="$(CHAOS_SECONDS)" scripts/chaos.sh
 
-# As root, which a kubelet needs. Not part of `make test`.
+# The last stage of `make test` alone, on whatever machine: as root, which a kubelet needs.
 .PHONY: cluster-test
 cluster-test: ## run and break all of it in a real Kubernetes cluster of one node, from helm install to uninstall (as root)
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka
 	@mkdir -p "$(ALDIS_CACHE)" && { nice scripts/setup.sh kubernetes cluster >"$(ALDIS_CACHE)/cluster.log" 2>&1 & }
 	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
 	@$(STAGE) kubernetes scripts/setup.sh kubernetes cluster
-	@$(STAGE) cluster-test scripts/with-cluster.sh cargo nextest run --locked --workspace --run-ignored only -E 'test(real_cluster)'
+	@$(STAGE) cluster-test scripts/with-cluster.sh cargo nextest run --locked --workspace --run-ignored only -E 'test(real_cluster)' --no-capture
 
 .PHONY: structure
 structure: ## check sizes, purity, dead files, dependencies between crates and docs/parity.md (takes a second)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Kubernetes cluster of one node, inside namespaces of its own, for `make cluster-test`:
 #
-#   scripts/cluster.sh up | down | status | kubectl ARGUMENT... | exec COMMAND... | import IMAGE.tar
+#   scripts/cluster.sh check | up | down | status | kubectl ARGUMENT... | exec COMMAND... | import IMAGE.tar
 #
 # Everything from etcd to the pods lives in one set of pid, mount, net, uts and ipc namespaces whose pid 1 is init() below;
 # killing that one process ends every process, mount, interface and netfilter rule of the cluster. Its network has no way to the
@@ -176,6 +176,29 @@ spec:
       volumes: [{name: c, configMap: {name: coredns}}]
 Y
 }
+check() { # says what this machine does not permit; which a cluster needs
+  local spaces=(unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc --propagation slave) d free
+  [ "$(id -u)" = 0 ] || { echo "a kubelet needs root"; return 77; }
+  "${spaces[@]}" true 2>/dev/null || { echo "namespaces (unshare) are not permitted"; return 77; }
+  "${spaces[@]}" sh -c "mount -t tmpfs tmpfs /mnt && cd /mnt && mkdir a b c d && mount -t overlay overlay -o lowerdir=a,upperdir=b,workdir=c d" 2>/dev/null ||
+    { echo "tmpfs and overlay can not be mounted"; return 77; }
+  for d in cpu memory pids; do
+    [ -d "/sys/fs/cgroup/$d" ] || { echo "there is no cgroup v1 hierarchy of $d (with cgroup v2 it has not been tried)"; return 77; }
+    mkdir "/sys/fs/cgroup/$d/aldis-check.$$" 2>/dev/null || { echo "no cgroup can be made in /sys/fs/cgroup/$d"; return 77; }
+    rmdir "/sys/fs/cgroup/$d/aldis-check.$$"
+  done
+  if command -v ip >/dev/null && command -v nft >/dev/null; then   # they come with setup.sh cluster
+    "${spaces[@]}" sh -c "ip link add check0 type bridge && ip link add check1 type veth peer name check2 && nft add table ip check" 2>/dev/null ||
+      { echo "no bridge, pair of interfaces or nftables' table can be made in a network namespace"; return 77; }
+  fi
+  free=$(($(awk '/^MemAvailable/ {print $2}' /proc/meminfo) / 1024))
+  [ "$free" -ge 3000 ] || { echo "3,000 MB of memory are needed for cluster, pods and tests, and $free MB are available"; return 77; }
+  mkdir -p "$cache"; free=$(($(df -Pk "$cache" | awk 'END {print $4}') / 1024))
+  [ "$free" -ge 3000 ] || { echo "3,000 MB are needed in $cache, and $free MB are free"; return 77; }
+}
+denied() { # why a cluster that did not come up could not, if this machine has refused something
+  grep -hiE 'operation not permitted|permission denied|read-only file system|function not implemented|no such device' "$run"/log/*.log | tail -n 3
+}
 up() {
   if alive; then echo "already up"; return; fi
   down; mkdir -p "$pki" "$run"/{cni,log} /var/lib/cni /var/lib/kubelet; pki; configs
@@ -185,7 +208,9 @@ up() {
     if [ -e "$run/started" ]; then echo "up; run clients by: $self exec CMD... (KUBECONFIG=$KUBECONFIG)"; return; fi
     alive || break; sleep .1
   done
-  tail -n 5 "$run"/log/*.log >&2; return 1
+  tail -n 5 "$run"/log/*.log >&2
+  if denied >&2; then echo "cluster.sh: it did not come up, and the lines above say what this machine refused" >&2; return 77; fi
+  return 1
 }
 down() {
   local d i p
@@ -199,7 +224,7 @@ down() {
 }
 v=${1-}; [ $# -eq 0 ] || shift
 case $v in
-  up | down) $v ;;
+  check | up | down) $v ;;
   status) inside ps -eo pid,rss,etimes,args --no-headers ;;
   kubectl) inside kubectl "$@" ;;
   exec) inside "$@" ;;

@@ -13,6 +13,9 @@ fi
 repo=$(cd "$(dirname "$0")/.." && pwd)
 scripts=$repo/scripts
 built=${CARGO_TARGET_DIR:-$repo/target}/debug
+# One at a time: its cgroups have one name. Only this script holds the lock, none of what it starts.
+exec 9>"${TMPDIR:-/tmp}/aldis-cluster.lock"
+flock -w 1800 9 || { echo "with-cluster.sh: another cluster runs for half an hour" >&2; exit 75; }
 images=$(mktemp -d)
 stop() {
   "$scripts/cluster.sh" down || true
@@ -22,10 +25,10 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$scripts/cluster.sh" up >&2
+"$scripts/cluster.sh" up >&2 9>&-
 for component in operator gateway; do
   "$scripts/rootfs.sh" "$images/$component" "$built/aldis-$component" "$built/aldis-health"
   "$scripts/image.py" "localhost/aldis-$component:test" "$images/$component" "$repo/images/$component.Dockerfile" >"$images/$component.tar"
   "$scripts/cluster.sh" import "$images/$component.tar" >&2
 done
-"$scripts/cluster.sh" exec "$@"
+"$scripts/cluster.sh" exec "$@" 9>&-
