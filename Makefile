@@ -78,6 +78,10 @@ structure: ## check sizes, purity, dead files, dependencies between crates and d
 	@python3 scripts/check-parity.py --self-test
 	@python3 scripts/check-parity.py
 
+.PHONY: operator-bench
+operator-bench: ## measure what a change costs the operator, against a real API server
+	@cargo nextest run --locked --workspace --run-ignored only --no-capture -E 'package(aldis-controller) & test(/^scale::/)'
+
 .PHONY: bench
 bench: ## measure the gateway, optimised (BENCH_ARGS=... is passed on)
 	@scripts/setup.sh apt kafka

@@ -18,6 +18,8 @@ pub struct Configuration {
     pub index: ConfigIndex,
     /// The channels, by hash.
     pub parts: BTreeMap<String, ChannelConfig>,
+    /// The hash of each channel, by its name.
+    names: BTreeMap<ChannelName, String>,
 }
 
 impl Configuration {
@@ -25,18 +27,17 @@ impl Configuration {
     pub fn new(config: &GatewayConfig, keys: &Keys) -> Self {
         let index = index(config, keys);
         let parts = index.channels.iter().cloned().zip(config.channels.iter().cloned());
+        let names = config.channels.iter().map(|channel| channel.channel.clone());
         Self {
             parts: parts.collect(),
+            names: names.zip(index.channels.iter().cloned()).collect(),
             index,
         }
     }
 
     /// The part that a channel is; `None` where it is not served.
     pub fn part_of(&self, channel: &ChannelName) -> Option<&str> {
-        let mut parts = self.parts.iter();
-        parts
-            .find(|(_, config)| config.channel == *channel)
-            .map(|(hash, _)| hash.as_str())
+        self.names.get(channel).map(String::as_str)
     }
 
     /// The index as it is written.
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn a_configuration_comes_back_whole() {
         let before = config(&["a", "b"]);
-        let Configuration { index, parts } = Configuration::new(&before, &Keys::default());
+        let Configuration { index, parts, .. } = Configuration::new(&before, &Keys::default());
         let written: ConfigIndex = serde_json::from_value(serde_json::to_value(&index).unwrap()).unwrap();
         let channels = written.channels.iter().map(|hash| parts[hash].clone()).collect();
         assert_eq!(written.with(channels), before);

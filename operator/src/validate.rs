@@ -24,6 +24,7 @@ mod index;
 mod gateway;
 
 mod channel;
+mod compiled;
 mod parents;
 mod secrets;
 
@@ -31,6 +32,7 @@ mod claims;
 mod granted;
 mod grants;
 
+pub use compiled::Compiled;
 pub use grants::Grants;
 use grants::Tenancy;
 use index::Index;
@@ -258,9 +260,14 @@ impl Reason {
 
 /// What all gateways of a place can serve, and everything that is wrong. Same objects, same outcome.
 pub fn validate(objects: &Objects<'_>) -> Outcome {
+    validate_again(objects, &mut Compiled::default())
+}
+
+/// The same, by who looks again and again: what was compiled is remembered.
+pub fn validate_again(objects: &Objects<'_>, compiled: &mut Compiled) -> Outcome {
     let mut problems = Vec::new();
     let index = Index::new(objects, &mut problems);
-    let candidates = channel::candidates(&index, objects, &mut problems);
+    let candidates = channel::candidates(&index, objects, compiled, &mut problems);
     let mut gateways = Vec::new();
     for gateway in index.gateways.values() {
         let wrong = gateway::problems(gateway);

@@ -10,7 +10,7 @@ use aldis_crds::status::{ChannelStatus, GatewayStatus};
 use aldis_operator::objects::{Installation, Owner, objects};
 use aldis_operator::status::{Observed, Serving, channel_status, gateway_status, is_paused};
 use aldis_operator::translate;
-use aldis_operator::validate::{ObjectName, Outcome, validate};
+use aldis_operator::validate::{Compiled, ObjectName, Outcome, validate_again};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -40,9 +40,13 @@ pub(crate) struct Plan {
     outcome: Outcome,
 }
 
-/// What pods may still serve: for each gateway, the hashes of its latest configurations.
+/// What one pass leaves to the next.
 #[derive(Default)]
-pub(crate) struct Remembered(HashMap<ObjectName, VecDeque<Remains>>);
+pub(crate) struct Remembered {
+    /// What pods may still serve: for each gateway, the hashes of its latest configurations.
+    served: HashMap<ObjectName, VecDeque<Remains>>,
+    compiled: Compiled,
+}
 
 /// A configuration that pods may still serve: its hash, and the names of its parts.
 type Remains = (String, Arc<BTreeSet<String>>);
@@ -52,7 +56,7 @@ type Changed = (Vec<(usize, GatewayStatus)>, Vec<(usize, ChannelStatus)>);
 
 impl Remembered {
     fn add(&mut self, gateway: &ObjectName, index: &str, parts: impl Iterator<Item = String>) {
-        let known = self.0.entry(gateway.clone()).or_default();
+        let known = self.served.entry(gateway.clone()).or_default();
         if known.iter().any(|(hash, _)| hash == index) {
             return;
         }
@@ -64,7 +68,7 @@ impl Remembered {
 
     fn hashes(&self, gateway: &ObjectName, index: &str) -> Arc<BTreeSet<String>> {
         let known = self
-            .0
+            .served
             .get(gateway)
             .and_then(|known| known.iter().find(|(hash, _)| hash == index));
         known.map(|(_, hashes)| Arc::clone(hashes)).unwrap_or_default()
@@ -73,7 +77,7 @@ impl Remembered {
 
 impl Plan {
     pub(crate) fn new(world: &World, installation: &Installation, remembered: &mut Remembered, now: &Time) -> Self {
-        let outcome = validate(&world.objects());
+        let outcome = validate_again(&world.objects(), &mut remembered.compiled);
         let declared = by_name(&world.gateways);
         let mut gateways = Vec::new();
         for validated in &outcome.gateways {

@@ -15,12 +15,15 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
+
+mod unchanged;
 
 /// An object that may not be what it should: one that cannot be read must not end the watch of all others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -84,8 +87,8 @@ pub fn start(client: &Client, namespace: Option<&str>, installation: &str) -> (S
         certificates: watching.all(any().fields("type=kubernetes.io/tls")),
         deployments: watching.all(ours()),
         configs: watching.all(ours()),
-        leases: watching.all(any().labels(GATEWAY_LABEL)),
-        namespaces: watching.follow(Api::all(client.clone()), namespaces),
+        leases: watching.all_but(any().labels(GATEWAY_LABEL), unchanged::renewals()),
+        namespaces: watching.follow(Api::all(client.clone()), namespaces, |_| true),
     };
     let Watching { tasks, .. } = watching;
     (stores, Watches { tasks, changed })
@@ -104,14 +107,32 @@ impl Watching {
         K: Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
         K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
     {
+        self.all_but(config, |_| true)
+    }
+
+    /// Where `matters` says no to an event, it is kept, and nobody looks at it before something else has changed.
+    fn all_but<K>(
+        &mut self,
+        config: watcher::Config,
+        matters: impl FnMut(&Event<Guarded<K>>) -> bool + Send + 'static,
+    ) -> Store<Guarded<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+    {
         let api = match &self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
-        self.follow(api, config)
+        self.follow(api, config, matters)
     }
 
-    fn follow<K>(&mut self, api: Api<Guarded<K>>, config: watcher::Config) -> Store<Guarded<K>>
+    fn follow<K>(
+        &mut self,
+        api: Api<Guarded<K>>,
+        config: watcher::Config,
+        mut matters: impl FnMut(&Event<Guarded<K>>) -> bool + Send + 'static,
+    ) -> Store<Guarded<K>>
     where
         K: Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
         K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
@@ -129,7 +150,7 @@ impl Watching {
                 .inspect_err(|error| tracing::warn!(kind, %error, "watching failed, trying again"))
                 .boxed();
             while let Some(event) = stream.next().await {
-                if event.is_ok() {
+                if event.is_ok_and(|event| matters(&event)) {
                     changed.send_modify(|changes| *changes += 1);
                 }
             }

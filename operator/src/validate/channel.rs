@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use aldis_core::channel::Channel;
-use aldis_core::expression::bounds::on_big_stack;
 use aldis_core::http::PathPattern;
 use aldis_crds::NotificationChannel;
 use aldis_crds::channel::SecretKeyRef;
@@ -11,6 +9,7 @@ use aldis_crds::contract::{ChannelConfig, Keys, Secret as Key};
 use aldis_crds::limits::ResolvedLimits;
 use aldis_crds::names::ChannelName;
 
+use super::compiled::Compiled;
 use super::index::{Entry, Index};
 use super::secrets::Found;
 use super::{Object, Objects, Problem, Reason, parents, secrets};
@@ -31,7 +30,12 @@ pub(super) struct Candidate {
 }
 
 /// All channels, oldest first.
-pub(super) fn candidates(index: &Index<'_>, objects: &Objects<'_>, problems: &mut Vec<Problem>) -> Vec<Candidate> {
+pub(super) fn candidates(
+    index: &Index<'_>,
+    objects: &Objects<'_>,
+    compiled: &mut Compiled,
+    problems: &mut Vec<Problem>,
+) -> Vec<Candidate> {
     let mut keys = Vec::with_capacity(index.channels.len());
     let mut candidates = Vec::with_capacity(index.channels.len());
     for channel in &index.channels {
@@ -40,12 +44,9 @@ pub(super) fn candidates(index: &Index<'_>, objects: &Objects<'_>, problems: &mu
         candidates.push(candidate);
         keys.push(keys_to_compile_with);
     }
-    let compiled = on_big_stack(|| {
-        let candidates = candidates.iter().zip(&keys);
-        candidates
-            .map(|(candidate, keys)| Channel::compile(&candidate.config, keys).err().unwrap_or_default())
-            .collect::<Vec<_>>()
-    });
+    let compiling = index.channels.iter().zip(&candidates).zip(&keys);
+    let compiling = compiling.map(|((channel, candidate), keys)| (channel.value, &candidate.config, keys));
+    let compiled = compiled.problems(compiling);
     for (candidate, wrong) in candidates.iter_mut().zip(compiled) {
         candidate.servable &= wrong.is_empty();
         problems.extend(wrong.into_iter().map(|problem| {

@@ -18,5 +18,6 @@ mod gateways;
 mod leadership;
 mod onboarding;
 mod ownership;
+mod scale;
 mod tool;
 mod trouble;

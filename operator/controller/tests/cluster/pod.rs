@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -39,6 +39,11 @@ impl Cluster {
 
     /// Runs a pod of `shared`, and waits until it runs.
     pub async fn pod(&self) -> Pod {
+        self.pod_named(POD).await
+    }
+
+    /// The same, one of several.
+    pub async fn pod_named(&self, name: &str) -> Pod {
         let dir = tempfile::tempdir().unwrap();
         let kubeconfig = dir.path().join("kubeconfig");
         let text = self.plane.config_with(&self.pod_token().await).to_string();
@@ -55,7 +60,7 @@ impl Cluster {
                 "127.0.0.1:0",
             ])
             .env("KUBECONFIG", kubeconfig)
-            .env("POD_NAME", POD)
+            .env("POD_NAME", name)
             .env("POD_UID", "00000000-0000-0000-0000-000000000000")
             .env_remove("ALDIS_LOG")
             .stdin(Stdio::null())
@@ -81,13 +86,14 @@ impl Pod {
         line[field].as_str().map(str::to_owned)
     }
 
+    /// Its admin port.
+    pub fn admin(&self) -> String {
+        self.logged("the gateway runs", "admin").unwrap()
+    }
+
     /// A series of its metrics without labels.
     pub fn metric(&self, name: &str) -> f64 {
-        let admin: SocketAddr = self.logged("the gateway runs", "admin").unwrap().parse().unwrap();
-        let mut stream = TcpStream::connect(admin).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let text = get(&self.admin(), "/metrics");
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
@@ -116,6 +122,15 @@ impl Pod {
         client.ask().await;
         client
     }
+}
+
+/// The body of what a port answers to a GET.
+pub fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 impl Drop for Pod {
