@@ -42,7 +42,8 @@ pub(crate) struct Proxy {
     task: tokio::task::JoinHandle<()>,
 }
 
-type Connections = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Cut>>>>;
+/// Each with the port from which it goes on.
+type Connections = Arc<Mutex<BTreeMap<u64, (u16, oneshot::Sender<Cut>)>>>;
 
 impl Proxy {
     /// Listens on a free port, before `gateway` (`host:port`).
@@ -85,13 +86,23 @@ impl Proxy {
         };
         connections
             .remove(&number)
-            .is_some_and(|connection| connection.send(how).is_ok())
+            .is_some_and(|(_, connection)| connection.send(how).is_ok())
+    }
+
+    /// Cuts the connection that goes on from this port; gives whether there was one.
+    pub(crate) fn cut_from(&self, port: u16, how: Cut) -> bool {
+        let mut connections = self.connections.lock().unwrap();
+        let number = connections.iter().find(|(_, (from, _))| *from == port);
+        let number = number.map(|(number, _)| *number);
+        number
+            .and_then(|number| connections.remove(&number))
+            .is_some_and(|(_, connection)| connection.send(how).is_ok())
     }
 
     /// Cuts all open connections at once; gives how many there were.
     pub(crate) fn cut_all(&self, how: Cut) -> usize {
         let connections = std::mem::take(&mut *self.connections.lock().unwrap());
-        let cut = connections.into_values().map(|connection| connection.send(how));
+        let cut = connections.into_values().map(|(_, connection)| connection.send(how));
         cut.filter(Result::is_ok).count()
     }
 }
@@ -119,7 +130,8 @@ async fn accept(
         };
         let number = next.fetch_add(1, Ordering::Relaxed);
         let (sender, cut) = oneshot::channel();
-        connections.lock().unwrap().insert(number, sender);
+        let from = server.local_addr().map_or(0, |address| address.port());
+        connections.lock().unwrap().insert(number, (from, sender));
         let (connections, to_clients) = (Arc::clone(&connections), Arc::clone(&to_clients));
         tokio::spawn(async move {
             carry(client, server, cut, &to_clients).await;

@@ -313,7 +313,7 @@ async fn redis_lets_in_who_has_the_password_of_a_user_with_few_rights() {
 }
 
 /// How many deliveries of 300 B, each to one of 100 rooms that keep 100, one Redis
-/// takes a second from four partitions in batches.
+/// takes a second from four partitions in batches, and what one costs Redis itself, which does one thing at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, and checks nothing that other tests do not"]
 async fn how_many_deliveries_one_redis_takes() {
@@ -325,6 +325,11 @@ async fn how_many_deliveries_one_redis_takes() {
     let rooms: Vec<_> = rooms.iter().map(String::as_str).collect();
     let _hosted = one.host(&rooms).await;
     for batch in [1, 10, 100, 500] {
+        let cpu = async || {
+            let (user, system) = (redis.info("used_cpu_user").await, redis.info("used_cpu_sys").await);
+            user.parse::<f64>().unwrap() + system.parse::<f64>().unwrap()
+        };
+        let cpu_before = cpu().await;
         let started = tokio::time::Instant::now();
         let before = one.seen.events().len();
         let writers = (0..PARTITIONS).map(|partition| {
@@ -347,6 +352,11 @@ async fn how_many_deliveries_one_redis_takes() {
         let rate = taken as f64 / started.elapsed().as_secs_f64();
         one.seen.wait_for(before + taken).await;
         let published = taken as f64 / started.elapsed().as_secs_f64();
-        println!("{batch:4} records a batch: {rate:6.0} deliveries/s taken, {published:6.0}/s published back");
+        let of_redis = (cpu().await - cpu_before) / taken as f64;
+        println!(
+            "{batch:4} records a batch: {rate:6.0} deliveries/s taken, {published:6.0}/s published back; Redis itself {:.1} us each, {:.0}/s",
+            of_redis * 1e6,
+            1.0 / of_redis
+        );
     }
 }

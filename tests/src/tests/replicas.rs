@@ -16,6 +16,7 @@ use crate::records::Producer;
 use crate::redis::Redis;
 
 mod cluster;
+mod deaf;
 mod limits;
 mod sentinels;
 
