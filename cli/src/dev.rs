@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aldis_crds::configuration::Revision;
 use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig, RedisKeys};
-use aldis_gateway::app::{Drain, Gateway, Settings};
+use aldis_gateway::app::{Drain, ERASE_AFTER, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
 use aldis_gateway::forward::PeerSettings;
 use aldis_gateway::listeners::Ports;
@@ -172,6 +172,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         } else {
             StartAt::GatewayStart
         },
+        erase_after: ERASE_AFTER,
     })
     .await
     .map_err(|error| DevError::Start(error.into()))?;

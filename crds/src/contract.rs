@@ -87,6 +87,16 @@ pub struct ChannelConfig {
     pub egress: Vec<String>,
 }
 
+impl ChannelConfig {
+    /// What its data is kept under: its uid, or its name where there is none.
+    pub fn uid_or_name(&self) -> String {
+        match self.uid.as_str() {
+            "" => self.channel.to_string(),
+            uid => uid.to_owned(),
+        }
+    }
+}
+
 /// A Socket.IO namespace on a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

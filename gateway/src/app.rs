@@ -1,6 +1,6 @@
 //! app: the gateway, put together: configuration in, listeners and consumer running, until it is stopped.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use aldis_core::table::Table;
 use aldis_crds::configuration::Revision;
 use aldis_crds::contract::files::key_files;
 use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys, RedisConfig};
-use aldis_crds::limits::ResolvedLimits;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
@@ -42,11 +41,14 @@ use crate::traces;
 
 mod choose;
 mod counts;
+mod erase;
 mod forwarding;
+mod granted;
 mod upkeep;
 
 use choose::{choose_adapter, endpoint};
 pub use counts::{Counted, Counts};
+use granted::{history_bytes, most_per_address};
 use upkeep::{keep_sessions, sweep};
 
 /// How long the consumer may take to commit and leave its group at a stop. 5 s: Kafka may be away.
@@ -59,6 +61,9 @@ type Shared = SharedOver<Chosen>;
 /// How often it is looked what is too old, and which clients are to hear where their channel stands. 500 ms: half of the
 /// shortest time for which a channel can keep anything.
 const SWEEP: Duration = Duration::from_millis(500);
+/// For how long the data of a channel is kept in Redis that is in force no more: it may be granted again. 30 min; all of it is gone
+/// within the hour.
+pub const ERASE_AFTER: Duration = Duration::from_secs(1_800);
 /// How often a listener that could not be opened is tried again. 5 s.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is said of sessions that replicas share that their clients are still there. 20 s: a third of the least that
@@ -79,6 +84,8 @@ pub struct Settings {
     pub admin_token: Option<PathBuf>,
     /// Where a new consumer group starts.
     pub start_at: StartAt,
+    /// For how long the data of a channel that is gone is kept in Redis: [`ERASE_AFTER`].
+    pub erase_after: Duration,
 }
 
 /// How a gateway stops.
@@ -134,6 +141,7 @@ impl Gateway {
             admin_token,
             peers,
             start_at,
+            erase_after,
         } = settings;
         let config = &revision.config;
         // One for the whole process, so that no library has to guess; whoever was first is as good.
@@ -221,6 +229,12 @@ impl Gateway {
         gateway.status.enter(Phase::Serving);
         tokio::spawn(gateway.upkeep());
         tokio::spawn(gateway.follow_link());
+        tokio::spawn(erase::gone(
+            Arc::clone(&gateway.shared),
+            Arc::clone(&gateway.status),
+            erase_after,
+            gateway.stop_consuming.clone(),
+        ));
         tokio::spawn(gateway.keep_replicas());
         Ok(gateway)
     }
@@ -437,22 +451,6 @@ impl Gateway {
         self.stop_admin.cancel();
         tracing::info!("the gateway has stopped");
     }
-}
-
-/// What the channels of each namespace may keep together.
-fn history_bytes(table: &Table) -> HashMap<String, usize> {
-    let namespaces = table.channels().iter().map(|channel| &channel.name.namespace);
-    let granted = |namespace: &String| usize::try_from(table.tenant(namespace).history_bytes).unwrap_or(usize::MAX);
-    namespaces
-        .map(|namespace| (namespace.clone(), granted(namespace)))
-        .collect()
-}
-
-/// The most that any tenant is granted for one address: before CONNECT nobody knows whose a client is.
-fn most_per_address(table: &Table) -> u32 {
-    let namespaces = table.channels().iter().map(|channel| &channel.name.namespace);
-    let granted = namespaces.map(|namespace| table.tenant(namespace).connections_per_ip);
-    granted.max().unwrap_or(ResolvedLimits::default().connections_per_ip)
 }
 
 /// Each problem once, when it comes up.

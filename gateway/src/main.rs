@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aldis_gateway::acknowledge::{Acknowledger, Pod};
-use aldis_gateway::app::{Drain, Gateway, Settings};
+use aldis_gateway::app::{Drain, ERASE_AFTER, Gateway, Settings};
 use aldis_gateway::cluster::{Cluster, GatewayName};
 use aldis_gateway::consume::StartAt;
 use aldis_gateway::directory::Directory;
@@ -97,6 +97,10 @@ struct Args {
     #[arg(long, value_name = "SECONDS", env = "ALDIS_DRAIN_SPREAD", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600))]
     drain_spread: u64,
 
+    /// Seconds after which the data of a channel that was deleted, or whose grant was revoked, is erased in Redis
+    #[arg(long, value_name = "SECONDS", env = "ALDIS_ERASE_AFTER", default_value_t = ERASE_AFTER.as_secs(), value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    erase_after: u64,
+
     /// How log lines look, on standard error. ALDIS_LOG=debug shows more, ALDIS_LOG=warn less
     #[arg(long, value_enum, env = "ALDIS_LOG_FORMAT", default_value_t = Format::Json)]
     log_format: Format,
@@ -153,6 +157,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             advertise: args.peer_address,
         }),
         start_at: StartAt::GatewayStart,
+        erase_after: Duration::from_secs(args.erase_after),
     })
     .await?;
     tracing::info!(admin = %gateway.admin(), "the gateway runs");

@@ -162,6 +162,7 @@ metrics! {
     watch_failures: IntCounter("aldis_config_watch_failures_total", "Times that the API server could not be followed: what was in force stayed.");
     acknowledged: IntGauge("aldis_config_acknowledged", "1 while the operator has been told what is in force.");
     acknowledge_failures: IntCounter("aldis_config_acknowledge_failures_total", "Times that the operator could not be told what is in force.");
+    erased: IntCounter("aldis_channels_erased_total", "Channels that are gone whose data was erased in redis.");
     config_rejected: IntGauge("aldis_config_rejected", "1 while the newest configuration is not the one in force.");
 }
 

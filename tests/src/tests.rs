@@ -15,6 +15,7 @@ mod dead_letters;
 mod documents;
 mod drain;
 mod engine;
+mod erasure;
 mod forward;
 mod herd;
 mod hostile_expressions;

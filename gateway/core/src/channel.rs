@@ -107,10 +107,7 @@ impl Channel {
         let over_http = over_http.then(|| Source::ingress(&config.channel));
         let channel = Self {
             name: config.channel.clone(),
-            uid: match config.uid.as_str() {
-                "" => config.channel.to_string(),
-                uid => uid.to_owned(),
-            },
+            uid: config.uid_or_name(),
             attachments: config.attachments.clone(),
             dead_letter_topic: spec.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone()),
             history_size: spec.history.size as usize,

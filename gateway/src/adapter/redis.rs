@@ -38,6 +38,7 @@ mod census;
 mod channel;
 mod cluster;
 mod endpoint;
+mod erasure;
 mod here;
 mod keys;
 mod leases;

@@ -87,6 +87,11 @@ impl super::Metrics {
         *self.lock_known() = Some(known);
     }
 
+    /// What so many channels that are gone had left in Redis was erased.
+    pub(crate) fn erased(&self, channels: usize) {
+        self.erased.inc_by(channels as u64);
+    }
+
     /// Drops the series of what is gone, those of a channel once its last client is: its end is still counted. Cheap where
     /// nothing has changed.
     pub(crate) fn forget_gone(&self) {

@@ -14,7 +14,8 @@
 //!
 //! Beside the channels, under the uid that none has, the empty one: `c`, a hash of partitions and the replicas that read them; `r`, the
 //! set of replicas; `a:<replica>`, which expires when it is dead; `z`, a sorted set of replicas by when they last said that they are
-//! there; `w:<replica>`, what it wants of the rates; `t:<mark>`, where the replica of this mark is reached by others.
+//! there; `w:<replica>`, what it wants of the rates; `t:<mark>`, where the replica of this mark is reached by others; `g`, a hash of
+//! channels' uids and when each was last said to be in force.
 //!
 //! Under `@<namespace>`, what is a tenant's: `n:<replica>`, a hash of what that one has of its clients; `t:<replica>`, the set of
 //! those that others have taken over; `r`, the set of these replicas. All of it expires.

@@ -58,6 +58,8 @@ script!(session, "scripts/session.lua", [] as [Exception; 0]);
 script!(count, "scripts/count.lua", [] as [Exception; 0]);
 script!(beat, "scripts/beat.lua", [] as [Exception; 0]);
 script!(forget, "scripts/forget.lua", [] as [Exception; 0]);
+script!(in_force, "scripts/in_force.lua", [] as [Exception; 0]);
+script!(erase, "scripts/erase.lua", [] as [Exception; 0]);
 
 fn script(text: &str, exceptions: &[&Exception]) -> Arc<Script> {
     let mut text = text.to_owned();

@@ -41,6 +41,10 @@ pub(super) async fn made_anew(world: &mut World, former: Tenant) -> Tenant {
     former.is_sent_away().await;
     let (pid, position) = (former.connected().pid.expect("it had a session"), former.position());
     let gone = world.load.published();
+    assert!(
+        !kept(world, &old_uid).await.is_empty(),
+        "its keys in Redis are named by its uid"
+    );
 
     apply(&namespace().to_string()).await;
     world.token_secret_is("0123456789-of-another-tenant").await;
@@ -73,5 +77,16 @@ pub(super) async fn made_anew(world: &mut World, former: Tenant) -> Tenant {
         let first = client.partitions().into_iter().flatten().min().unwrap();
         assert!(first >= gone, "record {first} is the former tenant's: it had {gone}");
     }
+    until("what the former tenant left in Redis is erased", async || {
+        kept(world, &old_uid).await.is_empty().then_some(())
+    })
+    .await;
+    assert!(!kept(world, &uid().await).await.is_empty());
     clients.remove(0)
+}
+
+/// Names in Redis of what a channel keeps.
+async fn kept(world: &World, uid: &str) -> Vec<String> {
+    let of = format!("aldis:{{*|{uid}}}:*");
+    world.redis.ask(&["KEYS", &of]).await
 }
