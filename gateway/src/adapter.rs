@@ -285,6 +285,8 @@ pub enum SharedClaim {
     Unknown,
     /// It is somebody else's.
     Identity,
+    /// Its client was sent away.
+    Dismissed,
     /// It is the claimer's, in a new generation.
     Claimed(StoredSession),
 }

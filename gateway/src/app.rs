@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::census::Census as _;
 use crate::adapter::chosen::ChosenAdapter;
 use crate::adapter::redis::Link;
 use crate::adapter::{Adapter as _, ChannelRef};
@@ -449,6 +450,7 @@ impl Gateway {
         self.listeners.close(drain.pace).await;
         traces::flush().await;
         self.stop_admin.cancel();
+        self.shared.adapter.leave().await;
         tracing::info!("the gateway has stopped");
     }
 }

@@ -113,7 +113,7 @@ async fn declared<A: Adapter>(State(side): State<Side<A>>, request: Request) -> 
             None => None,
         };
         let stats = if endpoint.needs_stats {
-            side.http.shared.counts.of(&side.http.shared.hub, channel).json.clone()
+            side.http.shared.counted(channel).await.json.clone()
         } else {
             Json::null()
         };

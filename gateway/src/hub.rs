@@ -53,6 +53,11 @@ pub trait Client: Send + Sync + 'static {
     fn user(&self) -> Option<&str> {
         None
     }
+
+    /// The id by which the client knows its connection.
+    fn socket(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Whether an event comes as it happens.
@@ -206,6 +211,7 @@ impl<O: Observe> Hub<O> {
     #[must_use]
     pub fn attach(&self, channel: &ChannelName, id: ClientId, client: Box<dyn Client>) -> bool {
         self.with(channel, |clients| {
+            clients.changes += 1;
             let member = clients.clients.get(&id);
             member.is_some_and(|member| member.link.client.set(client).is_ok())
         })
@@ -295,6 +301,7 @@ impl<O: Observe> Hub<O> {
             }
             member.rooms.insert(room.clone());
             clients.rooms.add(room, id, &member.link);
+            clients.changes += 1;
             Changed::Yes(position)
         })
     }
@@ -310,6 +317,7 @@ impl<O: Observe> Hub<O> {
                 return Changed::No(position);
             }
             clients.rooms.remove(room, id);
+            clients.changes += 1;
             Changed::Yes(position)
         })
     }
@@ -327,6 +335,7 @@ impl<O: Observe> Hub<O> {
             }
             let full = member.link.tell(&Frames::of(&numbered)) == Err(SendError::Full);
             clients.rooms.remove(room, id);
+            clients.changes += 1;
             (true, full.then(|| clients.remove(id)).flatten())
         });
         if let Some((member, _)) = slow {

@@ -142,6 +142,7 @@ metrics! {
     /// replicas
     replicas: IntGauge("aldis_replicas", "Gateways that share a Redis and have said lately that they are there, as this one sees it.");
     let_in_alone: IntCounterVec("aldis_connects_alone_total", "Clients that were let in by this replica's own counts, because Redis did not say what the others have.", ["namespace"]);
+    silent: IntCounterVec("aldis_replicas_silent_total", "Answers of other replicas that were missing where all were asked for: read (who is connected), disconnect.", ["operation"]);
     /// listeners and admin
     listener_refusals: IntCounterVec("aldis_listener_refused_total", "Connections and requests that a listener refused, and connections that sent none that can be read, by reason.", ["listener", "reason"]);
     admin_refusals: IntCounterVec("aldis_admin_refused_total", "Connections and requests that the admin port refused, and connections that sent none that can be read, by reason.", ["reason"]);
@@ -256,6 +257,12 @@ impl Metrics {
 
     pub(crate) fn replicas(&self, live: usize) {
         self.replicas.set(live as i64);
+    }
+
+    pub(crate) fn silent(&self, operation: &'static str, replicas: usize) {
+        if replicas > 0 {
+            self.silent.with_label_values(&[operation]).inc_by(replicas as u64);
+        }
     }
 
     pub(crate) fn let_in_alone(&self, namespace: &str) {

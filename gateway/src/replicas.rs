@@ -1,8 +1,10 @@
-//! replicas: what gateways that share a Redis know of each other, so that limits hold over all of them.
+//! replicas: what gateways that share a Redis know of each other, so that limits and answers hold over all of them.
 //!
 //! ```text
 //! places   clients of a tenant: asked for at CONNECT, in one step with all replicas' counts
 //! beat     every BEAT: I am there, and want so much of each rate → who else is there, and what they want → this one's shares
+//! tell     as it changes: who is connected here, of channels of which somebody may ask
+//! orders   whom to send away, to all at once
 //! ```
 //! Nothing of it is asked for each event or delivery. Where Redis does not answer, each replica counts for itself.
 
@@ -13,12 +15,15 @@ use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
 
 use crate::adapter::Adapter;
-use crate::adapter::census::Peer;
+use crate::adapter::census::{Heard, Peer};
 use crate::sockets::Shared;
 
+pub mod orders;
 pub mod places;
 pub mod shares;
+mod tell;
 
+use orders::Answered;
 use places::Places;
 use shares::Demands;
 
@@ -45,12 +50,29 @@ impl Replicas {
     /// The others that are live, as far as is known.
     fn live(&self, now: Instant) -> Vec<Peer> {
         let heard = self.lock();
-        let (_, peers) = match &*heard {
-            Some(heard) if now.saturating_duration_since(heard.0) <= LIVE => heard,
-            _ => return Vec::new(),
+        let Some((at, peers)) = &*heard else { return Vec::new() };
+        let since = now.saturating_duration_since(*at);
+        let is_live = |peer: &&Peer| Duration::from_millis(peer.age_ms) + since <= LIVE;
+        peers.iter().filter(is_live).cloned().collect()
+    }
+
+    /// How many replicas there are and how many of them are live, this one among them; and which others that are.
+    pub fn known(&self) -> (Answered, Vec<Arc<str>>) {
+        let live: Vec<_> = self.live(Instant::now()).into_iter().map(|peer| peer.replica).collect();
+        let answered = Answered {
+            answered: 1 + live.len(),
+            ..self.alone()
         };
-        let live = peers.iter().filter(|peer| Duration::from_millis(peer.age_ms) <= LIVE);
-        live.cloned().collect()
+        (answered, live)
+    }
+
+    /// None of the others has answered.
+    pub fn alone(&self) -> Answered {
+        let others = self.lock().as_ref().map_or(0, |(_, peers)| peers.len());
+        Answered {
+            answered: 1,
+            of: 1 + others,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(Instant, Vec<Peer>)>> {
@@ -61,7 +83,7 @@ impl Replicas {
 /// Says what this replica has, as it changes, and that it still has it, for as long as this runs.
 pub async fn keep<A: Adapter>(shared: Arc<Shared<A>>) {
     if shared.adapter.is_shared() {
-        tokio::join!(keep_places(&shared), keep_beat(&shared));
+        tokio::join!(keep_places(&shared), keep_beat(&shared), tell::keep(&shared));
     }
 }
 
@@ -76,22 +98,40 @@ async fn keep_places<A: Adapter>(shared: &Arc<Shared<A>>) {
 async fn keep_beat<A: Adapter>(shared: &Arc<Shared<A>>) {
     let mut every = tokio::time::interval(BEAT);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for round in 0_u32.. {
-        every.tick().await;
-        if round.is_multiple_of(SAY_PLACES) {
-            shared.replicas.places.due();
+    let mut ordered = shared.adapter.ordered();
+    let (mut round, mut last) = (0_u32, String::new());
+    loop {
+        let is_ordered = tokio::select! {
+            _ = every.tick() => false,
+            Ok(()) = ordered.changed() => true,
+        };
+        if !is_ordered {
+            round = round.wrapping_add(1);
+            if round.is_multiple_of(SAY_PLACES) {
+                shared.replicas.places.due();
+            }
         }
-        beat(shared).await;
+        beat(shared, &mut last).await;
     }
 }
 
-/// One beat: rates are shared by what was heard.
-async fn beat<A: Adapter>(shared: &Arc<Shared<A>>) {
+/// One beat: rates are shared by what was heard, and orders carried out.
+async fn beat<A: Adapter>(shared: &Arc<Shared<A>>, last: &mut String) {
     let unsaid = shares::unsaid(shared.replicas.live(Instant::now()).len() + 1);
     let mine = most(shared.rates.demands(Instant::now(), unsaid));
     let said = serde_json::to_string(&mine).unwrap_or_default();
-    match shared.adapter.beat(&said).await {
-        Ok(peers) => *shared.replicas.lock() = Some((Instant::now(), peers)),
+    match shared.adapter.beat(&said, last).await {
+        Ok(Heard {
+            peers,
+            orders,
+            last: now,
+        }) => {
+            *shared.replicas.lock() = Some((Instant::now(), peers));
+            *last = now;
+            for order in orders {
+                shared.carry_out(&order).await;
+            }
+        }
         Err(error) => tracing::debug!(%error, "other replicas are not heard"),
     }
     let live = shared.replicas.live(Instant::now());

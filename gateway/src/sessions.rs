@@ -15,6 +15,7 @@ use aldis_core::table::Table;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 
+use crate::adapter::census::Dismissed;
 use crate::adapter::{Position, StoredSession};
 use crate::hub::{ClientId, Parted};
 use crate::limits::Peer;
@@ -166,16 +167,19 @@ pub enum NotRecovered {
     History,
     /// It has missed more than a client gets back.
     Backlog,
+    /// It was sent away while it was not connected.
+    Dismissed,
 }
 
 impl NotRecovered {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::SessionUnknown,
         Self::Identity,
         Self::Offset,
         Self::Epoch,
         Self::History,
         Self::Backlog,
+        Self::Dismissed,
     ];
 
     /// As `aldis:ready` names it.
@@ -187,6 +191,7 @@ impl NotRecovered {
             Self::Epoch => "epoch",
             Self::History => "history",
             Self::Backlog => "backlog",
+            Self::Dismissed => "dismissed",
         }
     }
 
@@ -287,6 +292,13 @@ impl Sessions {
         if session.end(generation) {
             self.with(channel, |sessions| sessions.remove(&session.pid));
         }
+    }
+
+    /// Ends sessions that wait for a client that is sent away.
+    pub fn dismiss(&self, channel: &ChannelName, whose: Dismissed<'_>) {
+        self.with(channel, |sessions| {
+            sessions.retain(|_, session| session.waits_since().is_none() || !session.lock().is_whose(whose));
+        });
     }
 
     /// Ends all sessions of a channel that is gone.
@@ -482,6 +494,13 @@ impl Session {
 }
 
 impl State {
+    fn is_whose(&self, whose: Dismissed<'_>) -> bool {
+        match whose {
+            Dismissed::User(user) => self.identity.user.as_deref() == Some(user),
+            Dismissed::Room(room) => self.joined.iter().any(|joined| *joined.shown == *room),
+        }
+    }
+
     fn is_of(&self, identity: &Identity) -> bool {
         let same = self.identity.user == identity.user && self.identity.method == identity.method;
         same || !Rule::Identity.is_on()

@@ -192,7 +192,7 @@ const scenarios = {
     assert.equal(await page.locator("details").count(), 0);
     await page.keyboard.press("Enter");
     await is(page, "title", "press/news");
-    assert.equal(await page.locator("details").count(), 12);
+    assert.equal(await page.locator("details").count(), 13);
     const publish = page.locator("details", { hasText: "POST/press/rooms/{room}/news" });
     await publish.locator("summary").click();
     const text = await publish.innerText();

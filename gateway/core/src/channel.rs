@@ -57,6 +57,13 @@ pub struct Channel {
     pub api: Api,
 }
 
+impl Channel {
+    /// Whether anybody can ask who is connected.
+    pub fn tells_stats(&self) -> bool {
+        self.api.is_there() || self.lobby.tells_stats() || self.endpoints.iter().any(|endpoint| endpoint.needs_stats)
+    }
+}
+
 /// What says who may be in which room. Where it is another than before, every room of every client is asked for again.
 #[derive(Debug, PartialEq)]
 pub struct RoomRules {

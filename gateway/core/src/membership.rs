@@ -181,13 +181,19 @@ impl Lobby {
         matches!(self.events.get(event), Some(Action::Reply(index)) if self.replies[*index].needs_stats)
     }
 
+    /// Whether the answer to any event does.
+    pub fn tells_stats(&self) -> bool {
+        self.replies.iter().any(|reply| reply.needs_stats)
+    }
+
     /// What a client event does.
     pub fn answer(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis) -> Answer {
         self.answer_with(identity, event, now, &Json::null())
     }
 
     /// [`Lobby::answer`], where [`Lobby::needs_stats`] says so with
-    /// `{connections, uniqueUsers, users: [{user, connections}], roomCount, rooms: [{name, members}]}` of the channel.
+    /// `{connections, uniqueUsers, users: [{user, connections}], roomCount, rooms: [{name, members}], replicas: {answered, of}}` of
+    /// the channel.
     pub fn answer_with(&self, identity: &Identity, event: &ClientEvent<'_>, now: Millis, stats: &Json) -> Answer {
         work::bounded(|| match self.answer_bounded(identity, event, now, stats) {
             _ if work::is_exhausted() => Answer::Refuse(Denial::new("failed", work::exhausted_message())),

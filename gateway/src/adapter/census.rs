@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::AdapterError;
+use tokio::sync::watch;
+
+use super::{AdapterError, ChannelRef};
 
 /// A place that a client needs: what is counted, and how many there may be over all replicas.
 pub type Wanted = (Arc<str>, u32);
@@ -55,6 +57,35 @@ pub struct Peer {
     pub demands: String,
 }
 
+/// What all replicas are to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Its name; it grows with time.
+    pub id: String,
+    /// What.
+    pub text: String,
+}
+
+/// What was heard with a beat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The other replicas.
+    pub peers: Vec<Peer>,
+    /// What they have ordered since.
+    pub orders: Vec<Order>,
+    /// The id of the last order there was.
+    pub last: String,
+}
+
+/// Whose sessions are not to be come back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dismissed<'d> {
+    /// Those that are in a room, as its key shows it.
+    Room(&'d str),
+    /// Those of a user.
+    User(&'d str),
+}
+
 /// What replicas tell each other.
 pub trait Census: Send + Sync + 'static {
     /// Counts clients of a tenant over all replicas, and gives places to those for whom there are some, in one atomic step.
@@ -71,11 +102,82 @@ pub trait Census: Send + Sync + 'static {
         }
     }
 
-    /// Says that this replica is there, and what it wants of the rates; gives the others.
+    /// Says that this replica is there, and what it wants of the rates; gives the others, and what they have ordered since the order
+    /// of this id. The first time, without one, nothing.
     ///
     /// # Errors
     /// [`AdapterError::Unavailable`].
-    fn beat(&self, _demands: &str) -> impl Future<Output = Result<Vec<Peer>, AdapterError>> + Send {
+    fn beat(&self, _demands: &str, _since: &str) -> impl Future<Output = Result<Heard, AdapterError>> + Send {
+        async { Ok(Heard::default()) }
+    }
+
+    /// Says goodbye: nobody waits for this replica any more.
+    fn leave(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Says who is connected to a channel here; without it, that it is as it was. Gives false where that is forgotten.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn tell(
+        &self,
+        _channel: ChannelRef<'_>,
+        _said: Option<&str>,
+    ) -> impl Future<Output = Result<bool, AdapterError>> + Send {
+        async { Ok(true) }
+    }
+
+    /// What these replicas have said of a channel; empty for those that have nobody there.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn told(
+        &self,
+        _channel: ChannelRef<'_>,
+        _replicas: &[Arc<str>],
+    ) -> impl Future<Output = Result<Vec<String>, AdapterError>> + Send {
         async { Ok(Vec::new()) }
+    }
+
+    /// Tells all other replicas to do something. Gives its id, and how many ms ago each of them said that it is there.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn order(&self, _order: &str) -> impl Future<Output = Result<(String, Vec<u64>), AdapterError>> + Send {
+        async { Ok((String::new(), Vec::new())) }
+    }
+
+    /// Changes whenever there may be an order.
+    fn ordered(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    /// Says what an order came to here.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn answer(&self, _id: &str, _number: usize) -> impl Future<Output = Result<(), AdapterError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// What an order came to at those that have said so.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn answers(&self, _id: &str) -> impl Future<Output = Result<Vec<usize>, AdapterError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
+    /// From now on nobody comes back to sessions of these that are older than this.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unavailable`].
+    fn dismiss_sessions(
+        &self,
+        _channel: ChannelRef<'_>,
+        _whose: Dismissed<'_>,
+    ) -> impl Future<Output = Result<(), AdapterError>> + Send {
+        async { Ok(()) }
     }
 }

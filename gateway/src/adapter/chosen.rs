@@ -7,7 +7,7 @@ use aldis_core::identity::Identity;
 use aldis_core::room::RoomKey;
 use tokio::sync::watch;
 
-use super::census::{Census, Count, Counted, Peer};
+use super::census::{Census, Count, Counted, Dismissed, Heard};
 use super::memory::MemoryAdapter;
 use super::redis::RedisAdapter;
 use super::{
@@ -38,8 +38,43 @@ impl<P: Publish> Census for ChosenAdapter<P> {
         chosen!(self.count(tenant, count))
     }
 
-    async fn beat(&self, demands: &str) -> Result<Vec<Peer>, AdapterError> {
-        chosen!(self.beat(demands))
+    async fn beat(&self, demands: &str, since: &str) -> Result<Heard, AdapterError> {
+        chosen!(self.beat(demands, since))
+    }
+
+    async fn leave(&self) {
+        chosen!(self.leave())
+    }
+
+    async fn tell(&self, channel: ChannelRef<'_>, said: Option<&str>) -> Result<bool, AdapterError> {
+        chosen!(self.tell(channel, said))
+    }
+
+    async fn told(&self, channel: ChannelRef<'_>, replicas: &[Arc<str>]) -> Result<Vec<String>, AdapterError> {
+        chosen!(self.told(channel, replicas))
+    }
+
+    async fn order(&self, order: &str) -> Result<(String, Vec<u64>), AdapterError> {
+        chosen!(self.order(order))
+    }
+
+    fn ordered(&self) -> watch::Receiver<u64> {
+        match self {
+            ChosenAdapter::Memory(adapter) => adapter.ordered(),
+            ChosenAdapter::Redis(adapter) => adapter.ordered(),
+        }
+    }
+
+    async fn answer(&self, id: &str, number: usize) -> Result<(), AdapterError> {
+        chosen!(self.answer(id, number))
+    }
+
+    async fn answers(&self, id: &str) -> Result<Vec<usize>, AdapterError> {
+        chosen!(self.answers(id))
+    }
+
+    async fn dismiss_sessions(&self, channel: ChannelRef<'_>, whose: Dismissed<'_>) -> Result<(), AdapterError> {
+        chosen!(self.dismiss_sessions(channel, whose))
     }
 }
 

@@ -99,7 +99,7 @@ impl<P: Publish> RedisAdapter<P> {
     pub fn start(gateway: &str, endpoint: Endpoint, publish: Arc<P>, clock: Clock, stop: CancellationToken) -> Self {
         Self {
             gateway: gateway.to_owned(),
-            nodes: Nodes::start(endpoint, publish, stop),
+            nodes: Nodes::start(endpoint, publish, Keys::of(gateway, "").orders(), stop),
             taken: Mutex::default(),
             clock,
         }

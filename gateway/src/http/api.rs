@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{BODY_TIMEOUT, Side, idempotency_key, json_response, max_body, read_json, refusal};
 use crate::adapter::Adapter;
-use crate::hub::Whom;
+use crate::replicas::orders::Target;
 
 const ROOT: &str = "/aldis/v1/{namespace}/{channel}";
 
@@ -28,6 +28,7 @@ pub(super) fn routes<A: Adapter>() -> Router<Side<A>> {
             BuiltIn::Room => get(room::<A>),
             BuiltIn::DisconnectRoom => delete(disconnect_room::<A>),
             BuiltIn::DisconnectUser => delete(disconnect_user::<A>),
+            BuiltIn::DisconnectSocket => delete(disconnect_socket::<A>),
             BuiltIn::Stats => get(stats::<A>),
         };
         router.route(&format!("{ROOT}{}", endpoint.path()), handler)
@@ -84,29 +85,43 @@ impl<A: Adapter> Side<A> {
         response
     }
 
-    async fn read(&self, Path((namespace, channel)): Place, headers: &HeaderMap, what: &'static str) -> Response {
-        let answer = self
-            .caller(&namespace, &channel, headers, Operation::Read)
-            .await
-            .map(|caller| {
-                let counted = self.http.shared.counts.of(&self.http.shared.hub, &caller.channel);
-                let stats = &counted.json;
-                let rooms = || {
-                    format!(
-                        "{{\"rooms\":{},\"count\":{}}}",
-                        text(stats, "rooms"),
-                        text(stats, "roomCount")
-                    )
-                };
-                json_response(
-                    StatusCode::OK,
-                    if what == "rooms" {
-                        rooms()
-                    } else {
-                        stats.text().to_owned()
-                    },
-                )
-            });
+    async fn read(&self, Path((namespace, channel)): Place, headers: HeaderMap, what: &'static str) -> Response {
+        let answer = async {
+            let caller = self.caller(&namespace, &channel, &headers, Operation::Read).await?;
+            let counted = self.http.shared.counted(&caller.channel).await;
+            let stats = &counted.json;
+            let body = match what {
+                "rooms" => format!(
+                    "{{\"rooms\":{},\"count\":{},\"replicas\":{}}}",
+                    text(stats, "rooms"),
+                    text(stats, "roomCount"),
+                    text(stats, "replicas")
+                ),
+                _ => stats.text().to_owned(),
+            };
+            Ok(json_response(StatusCode::OK, body))
+        };
+        let answer = answer.await;
+        self.answer(what, &namespace, &channel, answer)
+    }
+
+    /// Sends clients away, at all replicas.
+    async fn disconnect(
+        &self,
+        Path((namespace, channel, of)): PlaceOf,
+        headers: HeaderMap,
+        what: &'static str,
+        target: impl FnOnce(String) -> Target,
+    ) -> Response {
+        let answer = async {
+            let caller = self
+                .caller(&namespace, &channel, &headers, Operation::Disconnect)
+                .await?;
+            let (count, replicas) = self.http.shared.dismiss(&caller.channel, target(of)).await;
+            let body = json!({ "disconnected": count, "replicas": replicas });
+            Ok(json_response(StatusCode::OK, body.to_string()))
+        };
+        let answer = answer.await;
         self.answer(what, &namespace, &channel, answer)
     }
 }
@@ -149,55 +164,40 @@ fn invalid(name: &str, max: usize) -> Refused {
 }
 
 async fn rooms<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap) -> Response {
-    side.read(place, &headers, "rooms").await
+    side.read(place, headers, "rooms").await
 }
 
 async fn stats<A: Adapter>(State(side): State<Side<A>>, place: Place, headers: HeaderMap) -> Response {
-    side.read(place, &headers, "stats").await
+    side.read(place, headers, "stats").await
 }
 
 async fn room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
     let Path((namespace, channel, room)) = place;
-    let answer = side
-        .caller(&namespace, &channel, &headers, Operation::Read)
-        .await
-        .map(|caller| {
-            let counted = side.http.shared.counts.of(&side.http.shared.hub, &caller.channel);
-            let shown = |known: &_| caller.channel.lobby.shown(known).is_some_and(|name| name == room);
-            let rooms = &counted.presence.rooms;
-            let members: usize = rooms
-                .iter()
-                .filter(|(known, _)| shown(known))
-                .map(|(_, members)| members)
-                .sum();
-            json_response(StatusCode::OK, json!({ "name": room, "members": members }).to_string())
-        });
+    let answer = async {
+        let caller = side.caller(&namespace, &channel, &headers, Operation::Read).await?;
+        let counted = side.http.shared.counted(&caller.channel).await;
+        let shown = |known: &_| caller.channel.lobby.shown(known).is_some_and(|name| name == room);
+        let rooms = counted.rooms.iter();
+        let members: usize = rooms
+            .filter(|(known, _)| shown(known))
+            .map(|(_, members)| members)
+            .sum();
+        let body = json!({ "name": room, "members": members, "replicas": counted.answered });
+        Ok(json_response(StatusCode::OK, body.to_string()))
+    };
+    let answer = answer.await;
     side.answer("room", &namespace, &channel, answer)
 }
 
 async fn disconnect_room<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
-    let Path((namespace, channel, room)) = place;
-    let answer = side
-        .caller(&namespace, &channel, &headers, Operation::Disconnect)
-        .await
-        .map(|caller| {
-            let (hub, name) = (&side.http.shared.hub, &caller.channel.name);
-            let rooms = hub.presence(name).rooms.into_iter();
-            let shown = rooms.filter(|(known, _)| caller.channel.lobby.shown(known).is_some_and(|name| name == room));
-            disconnected(shown.map(|(known, _)| hub.dismiss(name, Whom::Room(&known))).sum())
-        });
-    side.answer("disconnect_room", &namespace, &channel, answer)
+    side.disconnect(place, headers, "disconnect_room", Target::Room).await
 }
 
 async fn disconnect_user<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
-    let Path((namespace, channel, user)) = place;
-    let answer = side
-        .caller(&namespace, &channel, &headers, Operation::Disconnect)
-        .await
-        .map(|caller| disconnected(side.http.shared.hub.dismiss(&caller.channel.name, Whom::User(&user))));
-    side.answer("disconnect_user", &namespace, &channel, answer)
+    side.disconnect(place, headers, "disconnect_user", Target::User).await
 }
 
-fn disconnected(count: usize) -> Response {
-    json_response(StatusCode::OK, json!({ "disconnected": count }).to_string())
+async fn disconnect_socket<A: Adapter>(State(side): State<Side<A>>, place: PlaceOf, headers: HeaderMap) -> Response {
+    side.disconnect(place, headers, "disconnect_socket", Target::Socket)
+        .await
 }

@@ -26,6 +26,8 @@ pub(super) struct Clients {
     pub(super) rooms: Rooms,
     /// When all clients were last told where the channel stands.
     pub(super) beacons_at: Millis,
+    /// How often it has changed who is here, or in which room.
+    pub(super) changes: u64,
 }
 
 pub(super) struct Member {
@@ -68,6 +70,7 @@ impl Clients {
             clients: IndexMap::new(),
             rooms: Rooms::of(tenant),
             beacons_at: Millis(i64::MIN),
+            changes: 0,
         }
     }
 
@@ -76,6 +79,7 @@ impl Clients {
         for room in &member.rooms {
             self.rooms.add(room.clone(), id, &member.link);
         }
+        self.changes += 1;
         self.clients.insert(id, member);
     }
 
@@ -115,6 +119,7 @@ impl Clients {
 
     pub(super) fn remove(&mut self, id: ClientId) -> Option<(Member, Parted)> {
         let member = self.clients.swap_remove(&id)?;
+        self.changes += 1;
         for room in &member.rooms {
             self.rooms.remove(room, id);
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use aldis_core::room::RoomKey;
 use aldis_crds::names::ChannelName;
 
-use super::{ClientId, CloseReason, Hub, Member, Observe};
+use super::clients::Clients;
+use super::{Client, ClientId, CloseReason, Hub, Observe};
 
 /// Who is connected to a channel here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +26,16 @@ pub enum Whom<'a> {
     Room(&'a RoomKey),
     /// All connections of a user.
     User(&'a str),
+    /// One connection, by the id that its client knows.
+    Socket(&'a str),
 }
 
 impl<O: Observe> Hub<O> {
+    /// How often it has changed who is connected to a channel here, or in which room.
+    pub fn changes(&self, channel: &ChannelName) -> u64 {
+        self.with(channel, |clients| clients.changes)
+    }
+
     /// Counts a channel's clients.
     pub fn presence(&self, channel: &ChannelName) -> Presence {
         self.with(channel, |clients| {
@@ -55,13 +63,8 @@ impl<O: Observe> Hub<O> {
                     .into_iter()
                     .flat_map(|members| members.keys().copied())
                     .collect(),
-                Whom::User(user) => {
-                    let members = clients.clients.iter();
-                    let user_of =
-                        |member: &Member| member.link.client.get().and_then(|client| client.user()) == Some(user);
-                    let of_user = members.filter(|(_, member)| user_of(member));
-                    of_user.map(|(id, _)| *id).collect()
-                }
+                Whom::User(user) => those(clients, |client| client.user() == Some(user)),
+                Whom::Socket(socket) => those(clients, |client| client.socket() == Some(socket)),
             };
             let links = ids.iter().filter_map(|id| clients.clients.get(id));
             links.map(|member| std::sync::Arc::clone(&member.link)).collect()
@@ -75,4 +78,11 @@ impl<O: Observe> Hub<O> {
         }
         count
     }
+}
+
+/// Connected clients that are such.
+fn those(clients: &Clients, such: impl Fn(&dyn Client) -> bool) -> Vec<ClientId> {
+    let members = clients.clients.iter();
+    let such = members.filter(|(_, member)| member.link.client.get().is_some_and(|client| such(&**client)));
+    such.map(|(id, _)| *id).collect()
 }

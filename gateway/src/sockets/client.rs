@@ -101,6 +101,10 @@ impl Client for SocketClient {
     fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
+
+    fn socket(&self) -> Option<&str> {
+        Some(self.socket.id.as_str())
+    }
 }
 
 fn send_error(error: &EmitError) -> SendError {

@@ -130,10 +130,10 @@ impl<A: Adapter> Events<A> {
             binary: event.is_binary(),
             socket_id: socket.id.as_str(),
         };
-        let counted = channel
-            .lobby
-            .needs_stats(asked.name)
-            .then(|| shared.counts.of(&shared.hub, &channel));
+        let counted = match channel.lobby.needs_stats(asked.name) {
+            true => Some(shared.counted(&channel).await),
+            false => None,
+        };
         let nobody = Json::null();
         let stats = counted.as_ref().map_or(&nobody, |counted| &counted.json);
         match channel

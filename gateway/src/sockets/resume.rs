@@ -205,6 +205,7 @@ pub(super) async fn claim<A: Adapter>(
         SharedClaim::NotShared => shared.sessions.claim(&channel.name, pid, identity, now),
         SharedClaim::Unknown => Err(NotRecovered::SessionUnknown),
         SharedClaim::Identity => Err(NotRecovered::Identity),
+        SharedClaim::Dismissed => Err(NotRecovered::Dismissed),
         SharedClaim::Claimed(stored) => Ok(shared.sessions.adopt(&channel.name, pid, identity, stored, now)),
     };
     Ok(Some(claim.map(|claim| {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use aldis_gateway::adapter::AdapterError;
-use aldis_gateway::adapter::census::{Asked, Census, Count, Counted};
+use aldis_gateway::adapter::census::{Asked, Census, Count, Counted, Dismissed, Order};
+use aldis_gateway::adapter::redis::Link;
 
-use crate::adapters::replica;
-use crate::deadline::{until, until_equal};
+use crate::adapters::{KEEP, orders, replica, replica_at};
+use crate::deadline::{until, until_equal, within};
 use crate::redis::Redis;
 
 fn asks(places: &[(&str, u32)]) -> Asked {
@@ -120,9 +121,9 @@ async fn who_comes_back_takes_its_place_over_from_the_replica_that_had_it() {
         ),
         [None]
     );
-    two.adapter.beat("").await.unwrap();
-    let peers = one.adapter.beat("{}").await.unwrap();
-    let [ref had] = two.adapter.beat("").await.unwrap()[..] else {
+    two.adapter.beat("", "").await.unwrap();
+    let peers = one.adapter.beat("{}", "").await.unwrap().peers;
+    let [ref had] = two.adapter.beat("", "").await.unwrap().peers[..] else {
         panic!("there is one other")
     };
     assert_eq!((peers.len(), had.demands.as_str()), (1, "{}"));
@@ -142,4 +143,62 @@ async fn who_comes_back_takes_its_place_over_from_the_replica_that_had_it() {
     };
     touched.sort();
     assert_eq!((verdicts, touched), (vec![Some(0)], vec!["t".into(), "u".into()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_reaches_the_others_once_and_their_answers_come_back_with_few_rights() {
+    let redis = Redis::start().await;
+    // Those that docs/replicas.md names.
+    let rights = "on >hunter2 ~aldis:* &aldis:* +@read +@write +@scripting +@pubsub +@connection +info";
+    let user: Vec<_> = ["ACL", "SETUSER", "aldis"]
+        .into_iter()
+        .chain(rights.split(' '))
+        .collect();
+    let _: String = redis.ask(&user).await;
+    let lab = || replica_at(redis.endpoint().with_credentials(Some("aldis"), "hunter2"));
+    let (one, two) = (lab(), lab());
+    for lab in [&one, &two] {
+        let mut link = lab.adapter.link();
+        within("it hears", link.wait_for(|link| *link == Link::Live))
+            .await
+            .unwrap();
+    }
+    let at_one = one.adapter.beat("", "").await.unwrap().last;
+    let at_two = two.adapter.beat("", "").await.unwrap().last;
+    let mut ordered = two.adapter.ordered();
+    let (id, ages) = one.adapter.order("do it").await.unwrap();
+    assert_eq!(ages.len(), 1, "there is one other");
+    within("it is said", ordered.changed()).await.unwrap();
+    let heard = two.adapter.beat("", &at_two).await.unwrap();
+    let text = "do it".to_owned();
+    assert_eq!(heard.orders, [Order { id: id.clone(), text }]);
+    assert_eq!(two.adapter.beat("", &heard.last).await.unwrap().orders, []);
+    assert_eq!(one.adapter.beat("", &at_one).await.unwrap().orders, [], "its own");
+    assert!(one.adapter.answers(&id).await.unwrap().is_empty());
+    two.adapter.answer(&id, 3).await.unwrap();
+    assert_eq!(one.adapter.answers(&id).await.unwrap(), [3]);
+
+    let (channel, names) = (
+        orders(KEEP),
+        [one.adapter.beat("", "").await.unwrap().peers[0].replica.clone()],
+    );
+    assert_eq!(
+        two.adapter.tell(channel.of(), None).await,
+        Ok(false),
+        "it has said nothing"
+    );
+    assert_eq!(two.adapter.tell(channel.of(), Some("said")).await, Ok(true));
+    assert_eq!(two.adapter.tell(channel.of(), None).await, Ok(true));
+    assert_eq!(one.adapter.told(channel.of(), &names).await.unwrap(), ["said"]);
+    one.adapter
+        .dismiss_sessions(channel.of(), Dismissed::User("ann"))
+        .await
+        .unwrap();
+    let counted = one
+        .adapter
+        .count("press", &count(true, &[], &[asks(&[("t", 1)])]))
+        .await;
+    assert_eq!(verdicts(counted), [None]);
+    two.adapter.leave().await;
+    assert_eq!(one.adapter.beat("", "").await.unwrap().peers, []);
 }

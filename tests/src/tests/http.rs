@@ -237,12 +237,16 @@ async fn who_is_there_is_told_and_can_be_sent_away() {
         (
             200,
             json!({"connections": 2, "uniqueUsers": 1, "users": [{"user": "ann", "connections": 2}], "roomCount": 2,
-                "rooms": [{"name": "room:a", "members": 1}, {"name": "room:b", "members": 1}]})
+                "rooms": [{"name": "room:a", "members": 1}, {"name": "room:b", "members": 1}],
+                "replicas": {"answered": 1, "of": 1}})
         )
     );
     assert_eq!(
         caller.get("/aldis/v1/press/news/rooms/room:a").await,
-        (200, json!({"name": "room:a", "members": 1}))
+        (
+            200,
+            json!({"name": "room:a", "members": 1, "replicas": {"answered": 1, "of": 1}})
+        )
     );
     assert_eq!(caller.get("/health/ready").await, (200, json!({"status": "ok"})));
 
@@ -255,7 +259,8 @@ async fn who_is_there_is_told_and_can_be_sent_away() {
             None,
         )
         .await;
-    assert_eq!(sent_away, (200, json!({"disconnected": 1})));
+    let one = json!({"disconnected": 1, "replicas": {"answered": 1, "of": 1}});
+    assert_eq!(sent_away, (200, one.clone()));
     assert_eq!(first.disconnected().await, ("io server disconnect".to_owned(), false));
     let left = async || {
         caller.get("/aldis/v1/press/news/stats").await.1["connections"]
@@ -272,7 +277,7 @@ async fn who_is_there_is_told_and_can_be_sent_away() {
             None,
         )
         .await;
-    assert_eq!(all, (200, json!({"disconnected": 1})));
+    assert_eq!(all, (200, one));
     assert_eq!(second.disconnected().await, ("io server disconnect".to_owned(), false));
 }
 

@@ -15,6 +15,7 @@ use crate::proxy::Proxy;
 use crate::records::Producer;
 use crate::redis::Redis;
 
+mod answers;
 mod cluster;
 mod deaf;
 mod limits;

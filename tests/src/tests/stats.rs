@@ -41,6 +41,7 @@ spec:
             "users": [{"user": "ann", "connections": 1}, {"user": "bob", "connections": 2}],
             "roomCount": 1,
             "rooms": [{"name": "room:a", "members": 1}],
+            "replicas": {"answered": 1, "of": 1},
         })]
     );
     assert_eq!(bob.ask("request:stats", json!([])).await["code"], "denied");

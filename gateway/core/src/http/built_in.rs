@@ -19,18 +19,21 @@ pub enum BuiltIn {
     DisconnectRoom,
     /// Disconnects a user's clients.
     DisconnectUser,
+    /// Disconnects one client.
+    DisconnectSocket,
     /// Tells who is connected.
     Stats,
 }
 
 impl BuiltIn {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Publish,
         Self::Rooms,
         Self::Room,
         Self::DisconnectRoom,
         Self::DisconnectUser,
+        Self::DisconnectSocket,
         Self::Stats,
     ];
 
@@ -39,7 +42,7 @@ impl BuiltIn {
         match self {
             Self::Publish => Method::POST,
             Self::Rooms | Self::Room | Self::Stats => Method::GET,
-            Self::DisconnectRoom | Self::DisconnectUser => Method::DELETE,
+            Self::DisconnectRoom | Self::DisconnectUser | Self::DisconnectSocket => Method::DELETE,
         }
     }
 
@@ -51,6 +54,7 @@ impl BuiltIn {
             Self::Room => "/rooms/{room}",
             Self::DisconnectRoom => "/rooms/{room}/connections",
             Self::DisconnectUser => "/users/{user}/connections",
+            Self::DisconnectSocket => "/sockets/{socket}/connections",
             Self::Stats => "/stats",
         }
     }
@@ -60,7 +64,7 @@ impl BuiltIn {
         match self {
             Self::Publish => Operation::Publish,
             Self::Rooms | Self::Room | Self::Stats => Operation::Read,
-            Self::DisconnectRoom | Self::DisconnectUser => Operation::Disconnect,
+            Self::DisconnectRoom | Self::DisconnectUser | Self::DisconnectSocket => Operation::Disconnect,
         }
     }
 
@@ -72,6 +76,7 @@ impl BuiltIn {
             Self::Room => "room",
             Self::DisconnectRoom => "disconnect_room",
             Self::DisconnectUser => "disconnect_user",
+            Self::DisconnectSocket => "disconnect_socket",
             Self::Stats => "stats",
         }
     }

@@ -156,13 +156,14 @@ fn built_in(endpoint: BuiltIn) -> OperationBuilder {
         BuiltIn::Room => "How many clients a room has",
         BuiltIn::DisconnectRoom => "Disconnects everybody in a room; stock clients do not come back by themselves",
         BuiltIn::DisconnectUser => "Disconnects a user; stock clients do not come back by themselves",
-        BuiltIn::Stats => "Who is connected",
+        BuiltIn::DisconnectSocket => "Disconnects one client; a stock one does not come back by itself",
+        BuiltIn::Stats => "Who is connected, to any of the replicas",
     };
     let (code, answer) = match endpoint {
         BuiltIn::Publish => ("202", "Published"),
         BuiltIn::Rooms => ("200", "Rooms"),
         BuiltIn::Room => ("200", "Room"),
-        BuiltIn::DisconnectRoom | BuiltIn::DisconnectUser => ("200", "Disconnected"),
+        BuiltIn::DisconnectRoom | BuiltIn::DisconnectUser | BuiltIn::DisconnectSocket => ("200", "Disconnected"),
         BuiltIn::Stats => ("200", "Stats"),
     };
     let operation = OperationBuilder::new()
@@ -181,6 +182,12 @@ fn built_in(endpoint: BuiltIn) -> OperationBuilder {
             Some("The room as its key shows it"),
         )),
         BuiltIn::DisconnectUser => operation.parameter(parameter("user", ParameterIn::Path, true, None)),
+        BuiltIn::DisconnectSocket => operation.parameter(parameter(
+            "socket",
+            ParameterIn::Path,
+            true,
+            Some("The id that the client knows of itself"),
+        )),
         BuiltIn::Publish => operation
             .parameter(idempotency_key())
             .request_body(Some(json_body(component("Event")))),
@@ -320,6 +327,10 @@ fn components() -> Components {
     let list = |items: ObjectBuilder| ArrayBuilder::new().items(items.build());
     let room = || all(vec![("name", text().into()), ("members", number().into())]);
     let user = || all(vec![("user", text().into()), ("connections", number().into())]);
+    let replicas = || {
+        all(vec![("answered", number().into()), ("of", number().into())])
+            .description(Some("How many of the gateway's replicas are in the answer"))
+    };
     let refusal = all(vec![
         ("code", text().description(Some("For programs")).into()),
         ("message", text().description(Some("For people")).into()),
@@ -345,6 +356,7 @@ fn components() -> Components {
         ("users", list(user()).into()),
         ("roomCount", number().into()),
         ("rooms", list(room()).into()),
+        ("replicas", replicas().into()),
     ]);
     let schemas: Vec<(&str, RefOr<Schema>)> = vec![
         ("Refusal", all(vec![("error", refusal.into())]).into()),
@@ -353,17 +365,25 @@ fn components() -> Components {
             all(vec![("id", text().description(Some("Id of the event")).into())]).into(),
         ),
         ("Event", event.into()),
-        ("Room", room().into()),
+        (
+            "Room",
+            room().property("replicas", replicas()).required("replicas").into(),
+        ),
         (
             "Rooms",
-            all(vec![("rooms", list(room()).into()), ("count", number().into())]).into(),
+            all(vec![
+                ("rooms", list(room()).into()),
+                ("count", number().into()),
+                ("replicas", replicas().into()),
+            ])
+            .into(),
         ),
         (
             "Disconnected",
-            all(vec![(
-                "disconnected",
-                number().description(Some("How many clients")).into(),
-            )])
+            all(vec![
+                ("disconnected", number().description(Some("How many clients")).into()),
+                ("replicas", replicas().into()),
+            ])
             .into(),
         ),
         ("Stats", stats.into()),

@@ -5,19 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
+use tokio::sync::watch;
 
 use super::answer::Answer;
 use super::keys::Keys;
 use super::scripts::{self, Call, outcome};
-use super::{AdapterError, RedisAdapter};
-use crate::adapter::Publish;
-use crate::adapter::census::{Census, Count, Counted, Peer};
+use super::{AdapterError, RedisAdapter, room_ttl};
+use crate::adapter::census::{Census, Count, Counted, Dismissed, Heard, Order, Peer};
+use crate::adapter::{ChannelRef, Publish};
 
 /// For how long what a replica has said of a tenant's clients holds: 3 s. It says so every second; a client whose replica was killed
 /// waits no longer than that for its place.
 pub const COUNTS_HOLD: Duration = Duration::from_secs(3);
 /// For how long a replica that says nothing more is named among the others: 10 s, so that who asks hears that one is missing.
 pub const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// For how long an order is kept for replicas that have not heard of it: 60 s. One that is away for longer has lost its clients.
+const ORDERS_HOLD: Duration = Duration::from_secs(60);
+/// How many orders are kept, about. 10,000; beyond it the oldest go.
+const ORDERS: usize = 10_000;
+/// Users and rooms of a channel of which it is kept when they were sent away. 10,000; beyond it the oldest go.
+const DISMISSED: usize = 10_000;
 
 impl<P: Publish> RedisAdapter<P> {
     /// Names of what is a tenant's over all channels. No channel's uid begins so.
@@ -28,6 +36,14 @@ impl<P: Publish> RedisAdapter<P> {
     /// Names of what is the gateway's.
     fn gateway_keys(&self) -> Keys {
         Keys::of(&self.gateway, "")
+    }
+
+    async fn ask(&self, keys: &Keys, call: &Call, what: &str) -> Result<Vec<Value>, AdapterError> {
+        let answer = self.run_as_it_is(keys, call).await?;
+        match outcome(&answer) {
+            "ok" => Ok(answer),
+            _ => Err(not_said(what)),
+        }
     }
 }
 
@@ -67,19 +83,99 @@ impl<P: Publish> Census for RedisAdapter<P> {
         }
     }
 
-    async fn beat(&self, demands: &str) -> Result<Vec<Peer>, AdapterError> {
+    async fn beat(&self, demands: &str, since: &str) -> Result<Heard, AdapterError> {
         let keys = self.gateway_keys();
         let call = Call::new(scripts::beat(), &keys)
             .arg(&self.nodes.here.replica)
             .arg(REMEMBERED.as_millis())
             .arg(COUNTS_HOLD.as_millis())
-            .arg(demands);
-        let answer = self.run_as_it_is(&keys, &call).await?;
-        if outcome(&answer) != "ok" {
-            return Err(not_said("which replicas there are"));
+            .arg(demands)
+            .arg(since);
+        let answer = self.ask(&keys, &call, "which replicas there are").await?;
+        let answer = Answer(&answer);
+        Ok(Heard {
+            peers: answer.list(1).chunks(3).map(peer).collect(),
+            last: answer.text(2).to_owned(),
+            orders: answer.list(3).chunks(2).map(order).collect(),
+        })
+    }
+
+    async fn leave(&self) {
+        let keys = self.gateway_keys();
+        let call = Call::new(scripts::leave(), &keys).arg(&self.nodes.here.replica);
+        if let Err(error) = self.run_as_it_is(&keys, &call).await {
+            tracing::debug!(%error, "other replicas are not told that this one goes; they notice");
         }
-        let peers = answer.get(1..).unwrap_or_default().chunks(3);
-        Ok(peers.map(peer).collect())
+    }
+
+    async fn tell(&self, channel: ChannelRef<'_>, said: Option<&str>) -> Result<bool, AdapterError> {
+        let keys = self.keys(&channel);
+        let call = Call::new(scripts::tell(), &keys)
+            .arg(&self.nodes.here.replica)
+            .arg(COUNTS_HOLD.as_millis())
+            .args(said);
+        let answer = self.run_as_it_is(&keys, &call).await?;
+        Ok(outcome(&answer) == "ok")
+    }
+
+    async fn told(&self, channel: ChannelRef<'_>, replicas: &[Arc<str>]) -> Result<Vec<String>, AdapterError> {
+        if replicas.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = self.keys(&channel);
+        let call = Call::new(scripts::told(), &keys).args(replicas);
+        let answer = self.ask(&keys, &call, "who is connected").await?;
+        let answer = Answer(&answer);
+        Ok((1..answer.len()).map(|at| answer.text(at).to_owned()).collect())
+    }
+
+    async fn order(&self, order: &str) -> Result<(String, Vec<u64>), AdapterError> {
+        let keys = self.gateway_keys();
+        let call = Call::new(scripts::order(), &keys)
+            .arg(&self.nodes.here.replica)
+            .arg(ORDERS_HOLD.as_millis())
+            .arg(ORDERS)
+            .arg("PUBLISH")
+            .arg(order)
+            .arg(REMEMBERED.as_millis());
+        let answer = self.ask(&keys, &call, "that it takes orders").await?;
+        let answer = Answer(&answer);
+        let ages = (2..answer.len()).map(|at| answer.number(at));
+        Ok((answer.text(1).to_owned(), ages.collect()))
+    }
+
+    fn ordered(&self) -> watch::Receiver<u64> {
+        self.nodes.here.ordered.subscribe()
+    }
+
+    async fn answer(&self, id: &str, number: usize) -> Result<(), AdapterError> {
+        let keys = self.gateway_keys();
+        let call = Call::new(scripts::answer(), &keys)
+            .arg(id)
+            .arg(&self.nodes.here.replica)
+            .arg(number);
+        self.ask(&keys, &call, "that it takes answers").await.map(drop)
+    }
+
+    async fn answers(&self, id: &str) -> Result<Vec<usize>, AdapterError> {
+        let keys = self.gateway_keys();
+        let call = Call::new(scripts::answer(), &keys).arg(id);
+        let answer = self.ask(&keys, &call, "what came of an order").await?;
+        let answer = Answer(&answer);
+        Ok((1..answer.len()).map(|at| answer.number(at) as usize).collect())
+    }
+
+    async fn dismiss_sessions(&self, channel: ChannelRef<'_>, whose: Dismissed<'_>) -> Result<(), AdapterError> {
+        let whose = match whose {
+            Dismissed::Room(room) => format!("r:{room}"),
+            Dismissed::User(user) => format!("u:{user}"),
+        };
+        let keys = self.keys(&channel);
+        let call = Call::new(scripts::dismiss(), &keys)
+            .arg(whose)
+            .arg(room_ttl(&channel))
+            .arg(DISMISSED);
+        self.ask(&keys, &call, "whose sessions it keeps").await.map(drop)
     }
 }
 
@@ -89,6 +185,14 @@ fn peer(said: &[Value]) -> Peer {
         replica: said.text(0).into(),
         age_ms: said.number(1),
         demands: said.text(2).to_owned(),
+    }
+}
+
+fn order(said: &[Value]) -> Order {
+    let said = Answer(said);
+    Order {
+        id: said.text(0).to_owned(),
+        text: said.text(1).to_owned(),
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) struct Here<P> {
     pub(super) links: Links,
     pub(super) signals: Arc<Signals>,
     pub(super) pushed: AtomicU64,
+    /// Where it is published, to all nodes, that there is an order for all replicas, and how often that was heard.
+    pub(super) orders: String,
+    pub(super) ordered: watch::Sender<u64>,
     tokens: AtomicU64,
 }
 
@@ -41,7 +44,7 @@ pub(super) struct Signals {
 }
 
 impl<P> Here<P> {
-    pub(super) fn new(publish: Arc<P>) -> Self {
+    pub(super) fn new(publish: Arc<P>, orders: String) -> Self {
         Self {
             publish,
             replica: format!("{:016x}", rand::random::<u64>()),
@@ -52,6 +55,8 @@ impl<P> Here<P> {
                 moved: Notify::new(),
             }),
             pushed: AtomicU64::new(0),
+            orders,
+            ordered: watch::Sender::new(0),
             tokens: AtomicU64::new(1),
         }
     }

@@ -9,13 +9,16 @@
 //! | `l:<room>` | seq of the room's last delivery, for as long as somebody may come back to it |
 //! | `h:<room>` | list of `seq:prev`, or `seq:prev:m` where several rooms keep it |
 //! | `s:<pid>` | hash: a session |
+//! | `w:<replica>` | who is connected there, for those who ask; it expires |
+//! | `x` | hash: users and rooms that were sent away, each with the number of that in `c`, `dismissed` |
 //! | `p:<room>` | publish/subscribe: what goes to the room |
 //! | `f:<replica>` | publish/subscribe: fences of one replica |
 //!
 //! Beside the channels, under the uid that none has, the empty one: `c`, a hash of partitions and the replicas that read them; `r`, the
-//! set of replicas; `a:<replica>`, which expires when it is dead; `z`, a sorted set of replicas by when they last said that they are
-//! there; `w:<replica>`, what it wants of the rates; `t:<mark>`, where the replica of this mark is reached by others; `g`, a hash of
-//! channels' uids and when each was last said to be in force.
+//! set of replicas; `a:<replica>`, which expires when it is dead; `z`, the set of those that say that they are there, and
+//! `b:<replica>`, which tells by its expiry when it last did; `w:<replica>`, what it wants of the rates; `o`, the stream of orders to
+//! all replicas; `k:<order>`, a hash of what each answered; `x`, publish/subscribe: there is an order; `t:<mark>`, where the replica
+//! of this mark is reached by others; `g`, a hash of channels' uids and when each was last said to be in force.
 //!
 //! Under `@<namespace>`, what is a tenant's: `n:<replica>`, a hash of what that one has of its clients; `t:<replica>`, the set of
 //! those that others have taken over; `r`, the set of these replicas. All of it expires.
@@ -54,6 +57,11 @@ impl Keys {
     /// Where what goes to a room is published.
     pub(super) fn published(&self, room: &str) -> String {
         format!("{}p:{room}", self.base)
+    }
+
+    /// Where it is published that there is an order for all replicas.
+    pub(super) fn orders(&self) -> String {
+        format!("{}x", self.base)
     }
 
     /// Where fences of one replica are published.

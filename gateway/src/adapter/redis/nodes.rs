@@ -68,14 +68,14 @@ impl<P> Map<P> {
 }
 
 impl<P: Publish> Nodes<P> {
-    pub(super) fn start(endpoint: Endpoint, publish: Arc<P>, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn start(endpoint: Endpoint, publish: Arc<P>, orders: String, stop: CancellationToken) -> Arc<Self> {
         let is_cluster = endpoint.is_cluster();
         let none = Map {
             nodes: Vec::new(),
             slots: Vec::new(),
         };
         let nodes = Arc::new(Self {
-            here: Arc::new(Here::new(publish)),
+            here: Arc::new(Here::new(publish, orders)),
             endpoint: ArcSwap::from_pointee(endpoint),
             map: ArcSwap::from_pointee(none),
             is_known: watch::Sender::new(!is_cluster),

@@ -27,7 +27,13 @@ impl<P: Publish> RedisAdapter<P> {
         let call = Call::new(scripts::claim(), &keys)
             .arg(pid.reveal())
             .arg(whose(identity))
-            .arg(channel.keep.ttl_ms);
+            .arg(channel.keep.ttl_ms)
+            .arg(
+                identity
+                    .user
+                    .as_ref()
+                    .map_or_else(String::new, |user| format!("u:{user}")),
+            );
         let answer = self.run(&keys, &call).await?;
         Ok(match outcome(&answer) {
             "ok" => {
@@ -35,6 +41,7 @@ impl<P: Publish> RedisAdapter<P> {
                 stored.map_or(SharedClaim::Unknown, SharedClaim::Claimed)
             }
             "identity" => SharedClaim::Identity,
+            "dismissed" => SharedClaim::Dismissed,
             _ => SharedClaim::Unknown,
         })
     }

@@ -177,6 +177,10 @@ impl<P: Publish> Subscriber<P> {
             self.probed.send_replace(number.unwrap_or(0));
             return;
         }
+        if name == self.here.orders {
+            self.here.ordered.send_modify(|ordered| *ordered += 1);
+            return;
+        }
         let Some((base, rest)) = keys::split(name) else { return };
         let Some(followed) = self.here.followed(base) else {
             return;
@@ -294,7 +298,7 @@ impl<P: Publish> Subscriber<P> {
         };
         let mut connection = self.server.subscriber(pushed).await?;
         connection
-            .subscribe(self.probe_name())
+            .subscribe(vec![self.probe_name(), self.here.orders.clone()])
             .await
             .map_err(|error| unavailable(&error))?;
         for followed in self.all_followed() {

@@ -30,7 +30,7 @@ fn limited(limits: &str) -> Manifests {
 }
 
 /// A replica on this Redis; no records flow, so each has a broker of its own.
-async fn replica(manifests: &Manifests, redis: &Redis) -> Gateway {
+pub(super) async fn replica(manifests: &Manifests, redis: &Redis) -> Gateway {
     let url = redis.url();
     let with = With {
         redis: Some(&url),

@@ -17,12 +17,20 @@ end
 if what == 'end' then
   return {'ok'}
 end
+-- Since when it has its client, and is in its rooms: who was sent away later does not come back (dismiss.lua, claim.lua).
+local now = call('HGET', channel, 'dismissed') or 0
+if what == 'take' then
+  call('HSET', key, 'taken', now)
+end
 local first = 7 + tonumber(ARGV[6])
 for at = 7, first - 1 do
-  call('HDEL', key, ARGV[at])
+  call('HDEL', key, ARGV[at], 'j' .. string.sub(ARGV[at], 2))
 end
 for at = first, #ARGV, 2 do
   call('HSET', key, ARGV[at], ARGV[at + 1])
+  if what == 'change' and string.sub(ARGV[at], 1, 2) == 'r:' then
+    call('HSET', key, 'j' .. string.sub(ARGV[at], 2), now)
+  end
 end
 call('PEXPIRE', key, ARGV[4])
 return {'ok'}
