@@ -303,7 +303,7 @@ pub enum Written {
 }
 
 /// What a client does to its session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum SessionChange<'c> {
     /// It has it.
     Take {

@@ -70,10 +70,11 @@ pub enum Pace {
 }
 
 /// How far a client had come when it went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parted {
-    /// Seq of the last delivery of the channel.
-    pub at: u64,
+    /// The last delivery of the channel; of another epoch than what the client has, where one has begun since that was sent. None
+    /// where that is not known.
+    pub at: Option<Position>,
     /// Seq of the last position that was sent to the client. If it has that, it has everything up to `at`.
     pub last_sent: u64,
 }
@@ -81,7 +82,7 @@ pub struct Parted {
 impl Parted {
     /// Of a client that was out of the hub before it went: only what it says itself counts.
     pub const UNKNOWN: Self = Self {
-        at: 0,
+        at: None,
         last_sent: u64::MAX,
     };
 }

@@ -270,7 +270,7 @@ impl Sessions {
                 start: stored.start.clone(),
                 begun: stored.begun.clone(),
                 joined: stored.rooms.clone(),
-                parted: stored.parted,
+                parted: stored.parted.clone(),
                 waits_since: Some(now),
             }),
         });
@@ -404,7 +404,7 @@ impl Session {
             former: state.client.take(),
             from: None,
             rooms: state.joined.clone(),
-            parted: state.parted,
+            parted: state.parted.clone(),
             start: state.start.clone(),
             begun: state.begun.clone(),
             session: Arc::clone(&self),

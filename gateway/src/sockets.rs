@@ -335,7 +335,7 @@ impl<A: Adapter> Namespace<A> {
             drop(guest.take_arrival());
             return;
         };
-        let (id, parted) = (seat.id, seat.leave());
+        let (id, parted) = (seat.id, seat.leave().unwrap_or(Parted::UNKNOWN));
         guest.lock_hosted().clear();
         // Who says goodbye does not come back.
         let change = if by_packet || !guest.may_come_back {
@@ -344,8 +344,8 @@ impl<A: Adapter> Namespace<A> {
                 .end(&self.channel, &guest.session, guest.generation);
             SessionChange::End
         } else {
-            let parted = parted.unwrap_or(Parted::UNKNOWN);
-            guest.session.parted(guest.generation, parted, self.shared.clock.now());
+            let now = self.shared.clock.now();
+            guest.session.parted(guest.generation, parted.clone(), now);
             SessionChange::Parted(parted)
         };
         self.part(guest, change);

@@ -127,7 +127,7 @@ impl Clients {
         let parted = match *member.link.lock_held() {
             Some(_) => Parted::UNKNOWN,
             None => Parted {
-                at: self.position.seq,
+                at: Some(self.position.clone()),
                 last_sent: member.link.last_sent.load(Ordering::Relaxed),
             },
         };

@@ -296,6 +296,14 @@ fn of_a_room_only_what_came_after_the_join_is_sent_again() {
     assert_eq!(probe.seen(), ["ev \"first\" e:3", "ev \"second\" e:9"]);
 }
 
+fn parted(at: u64, last_sent: u64) -> Parted {
+    let at = Some(Position {
+        epoch: "e".into(),
+        seq: at,
+    });
+    Parted { at, last_sent }
+}
+
 #[test]
 fn a_client_that_goes_tells_how_far_it_had_come() {
     let hub = Hub::new("e".into(), NoObserve);
@@ -304,10 +312,7 @@ fn a_client_that_goes_tells_how_far_it_had_come() {
     hub.join(&orders, id, room("a"), RoomLimits::NONE);
     hub.publish(&orders, &delivery(3, to(&[("a", 0)])));
     hub.publish(&orders, &delivery(9, to(&[("b", 0)])));
-    assert_eq!(
-        hub.kick(&orders, id, CloseReason::TakenOver),
-        Some(Parted { at: 9, last_sent: 3 })
-    );
+    assert_eq!(hub.kick(&orders, id, CloseReason::TakenOver), Some(parted(9, 3)));
     assert_eq!(probe.closed.load(Ordering::SeqCst), 1);
     assert_eq!(hub.disconnect(&orders, id), None);
 }
@@ -394,7 +399,7 @@ fn silent_clients_hear_where_the_channel_stands_and_others_do_not() {
     assert_eq!(probes[0].seen(), ["aldis:position null e:7"]);
     assert_eq!(probes.clone().map(|probe| probe.seen().len()), [1, 1, 0, 0]);
     // Its last position counts like that of a delivery.
-    assert_eq!(hub.disconnect(&orders, silent), Some(Parted { at: 7, last_sent: 7 }));
+    assert_eq!(hub.disconnect(&orders, silent), Some(parted(7, 7)));
 
     hub.publish(&orders, &delivery(8, to(&[("b", 0)])));
     assert_eq!(hub.beacons(&orders, 1_000, Millis(5_999)), 0, "not before it is time");

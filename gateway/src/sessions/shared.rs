@@ -17,7 +17,7 @@ pub async fn write<A: Adapter>(
     change: SessionChange<'_>,
 ) -> Result<bool, AdapterError> {
     let write = |change| adapter.write_session(channel, &session.pid, generation, change);
-    match write(change).await? {
+    match write(change.clone()).await? {
         Written::Yes => return Ok(true),
         Written::TakenOver => return Ok(false),
         Written::Forgotten => {}

@@ -35,7 +35,13 @@ fn begin() -> Position {
     }
 }
 
-const PARTED: Parted = Parted { at: 7, last_sent: 5 };
+fn parted() -> Parted {
+    let at = Some(Position {
+        epoch: "e".into(),
+        seq: 7,
+    });
+    Parted { at, last_sent: 5 }
+}
 
 /// Ann's session, which client 1 has.
 fn taken(sessions: &Sessions) -> (Arc<Session>, Generation) {
@@ -88,15 +94,18 @@ fn a_former_generation_changes_nothing_once_another_has_claimed() {
     assert_eq!((second.former, second.rooms.len()), (Some(1), 1));
     assert!(!session.joined(first, joined("b", 3)));
     assert!(!session.left(first, &joined("a", 0).room));
-    session.parted(first, PARTED, Millis(0));
+    session.parted(first, parted(), Millis(0));
     sessions.end(&channel(), &session, first);
 
     assert!(session.take(second.generation, 2, &identity("ann"), second.rooms, &begin()));
     assert_eq!(rooms(&session), ["a"]);
     assert!(session.joined(second.generation, joined("b", 3)));
-    session.parted(second.generation, PARTED, Millis(0));
+    session.parted(second.generation, parted(), Millis(0));
     let third = claim(&sessions, &session).unwrap();
-    assert_eq!((third.former, third.rooms.len(), third.parted), (None, 2, Some(PARTED)));
+    assert_eq!(
+        (third.former, third.rooms.len(), third.parted),
+        (None, 2, Some(parted()))
+    );
 }
 
 #[test]
@@ -130,7 +139,7 @@ fn a_session_that_has_ended_is_claimed_by_nobody() {
 fn sessions_that_wait_too_long_end_and_those_in_use_do_not() {
     let sessions = Sessions::default();
     let (gone, first) = taken(&sessions);
-    gone.parted(first, PARTED, Millis(1_000));
+    gone.parted(first, parted(), Millis(1_000));
     taken(&sessions);
     let (claimed, _) = taken(&sessions);
     claim(&sessions, &claimed).unwrap();
@@ -196,7 +205,7 @@ fn who_connects_again_and_again_pushes_out_own_sessions_and_nobody_elses() {
         let left: Vec<_> = many.iter().map(|session| there(&channel(), session)).collect();
         assert_eq!(left, [vec![false; 15], vec![true; 5]].concat(), "the latest stay");
     }
-    live.parted(generation, PARTED, Millis(0));
+    live.parted(generation, parted(), Millis(0));
     sessions.bound("bistro", 14);
     assert_eq!(sessions.count(&channel()) + sessions.count(&kitchen), 14);
 }

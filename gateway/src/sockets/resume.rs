@@ -211,8 +211,8 @@ pub(super) async fn claim<A: Adapter>(
     Ok(Some(claim.map(|claim| {
         let former = claim.former;
         let parted = former.and_then(|former| shared.hub.kick(&channel.name, former, CloseReason::TakenOver));
-        if let Some(parted) = parted {
-            claim.session.parted(claim.generation, parted, now);
+        if let Some(parted) = &parted {
+            claim.session.parted(claim.generation, parted.clone(), now);
         }
         Claim {
             parted: parted.or(claim.parted),
@@ -276,25 +276,26 @@ fn came_to(claim: &Claim, offset: &Offset, outlives_epochs: bool) -> Result<Posi
         },
         // It can not say; but where nothing has been sent since it last began, it has had that.
         Offset::Unreadable => {
-            let sent = claim.parted.is_none_or(|parted| parted.last_sent > claim.begun.seq);
+            let sent = claim
+                .parted
+                .as_ref()
+                .is_none_or(|parted| parted.last_sent > claim.begun.seq);
             if sent {
                 return Err(NotRecovered::Offset);
             }
             &claim.begun
         }
     };
-    Ok(Position {
-        seq: reached(offset.seq, claim.parted),
-        epoch: Arc::clone(&offset.epoch),
-    })
+    Ok(reached(offset, claim.parted.as_ref()))
 }
 
 /// A client that has the last position that was sent to it has everything up to where it parted.
-fn reached(offset: u64, parted: Option<Parted>) -> u64 {
-    match parted {
-        Some(parted) if offset >= parted.last_sent => offset.max(parted.at),
-        _ => offset,
-    }
+/// That is told in the epoch of then, which may have begun since the client was sent anything: numbers go on, but a number of one
+/// epoch says nothing in another.
+fn reached(offset: &Position, parted: Option<&Parted>) -> Position {
+    let parted = parted.filter(|parted| offset.seq >= parted.last_sent);
+    let at = parted.and_then(|parted| parted.at.as_ref());
+    at.filter(|at| at.seq >= offset.seq).unwrap_or(offset).clone()
 }
 
 /// Reads what came before the client entered the hub, at least: what has come since is held there.

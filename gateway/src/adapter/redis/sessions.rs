@@ -95,7 +95,8 @@ impl<P: Publish> RedisAdapter<P> {
             SessionChange::Joined(joined) => call.arg("change").arg(0).args(room_field(joined)),
             SessionChange::Left(room) => call.arg("change").arg(1).arg(format!("{ROOM}{}", keys::room(room))),
             SessionChange::Parted(parted) => {
-                let parted = format!("{} {}", parted.at, parted.last_sent);
+                let at = parted.at.as_ref().map(Position::to_string).unwrap_or_default();
+                let parted = format!("{at} {}", parted.last_sent);
                 call.arg("change")
                     .arg(2)
                     .args(["replica", "client"])
@@ -163,7 +164,7 @@ fn stored(fields: &Answer<'_>) -> Option<StoredSession> {
                 let numbers = value.split_once(' ');
                 parted = numbers.and_then(|(at, last_sent)| {
                     Some(Parted {
-                        at: at.parse().ok()?,
+                        at: Position::parse(at),
                         last_sent: last_sent.parse().ok()?,
                     })
                 });

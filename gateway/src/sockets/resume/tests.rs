@@ -236,11 +236,22 @@ impl Connected {
 
 #[test]
 fn who_has_the_last_position_has_everything_up_to_where_it_parted() {
-    let parted = Some(Parted { at: 100, last_sent: 60 });
-    assert_eq!(reached(60, parted), 100);
-    assert_eq!(reached(59, parted), 59);
-    assert_eq!(reached(60, None), 60);
-    assert_eq!(reached(120, parted), 120);
+    let at = |epoch: &str, seq| Position {
+        epoch: epoch.into(),
+        seq,
+    };
+    for epoch in ["e", "f"] {
+        // Where an epoch has begun since the last position was sent, that where it parted is of it.
+        let parted = Parted {
+            at: Some(at(epoch, 100)),
+            last_sent: 60,
+        };
+        assert_eq!(reached(&at("e", 60), Some(&parted)), at(epoch, 100));
+        assert_eq!(reached(&at("e", 59), Some(&parted)), at("e", 59));
+        assert_eq!(reached(&at("e", 120), Some(&parted)), at("e", 120));
+    }
+    assert_eq!(reached(&at("e", 60), None), at("e", 60));
+    assert_eq!(reached(&at("e", 60), Some(&Parted::UNKNOWN)), at("e", 60));
 }
 
 #[tokio::test]
