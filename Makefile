@@ -57,10 +57,22 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 
 # Not part of `make test`, which runs a few short seeds. docs/reliability.md says what it does and what came of it.
 .PHONY: chaos
-chaos: ## break everything at random for a minute and check what clients saw (SEED=n, SEEDS=n, CHAOS_SECONDS=n)
+chaos: ## break everything at random for a minute and check what clients saw (SEED=n, SEEDS=n, SABOTAGE=rule, PEER=node)
+	@$(STAGE) setup scripts/setup.sh apt tools node kafka $(if $(PEER),peer)
+	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
+	@SEED="$(SEED)" SEEDS="$(SEEDS)" CHAOS_SECONDS="$(CHAOS_SECONDS)" CHAOS_FAULTS="$(CHAOS_FAULTS)" SABOTAGE="$(SABOTAGE)" PEER="$(PEER)" \
+	  scripts/chaos.sh
+
+.PHONY: chaos-sabotage
+chaos-sabotage: ## switch rules of delivery off, one after the other: chaos has to notice each
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka
 	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
-	@SEED="$(SEED)" SEEDS="$(SEEDS)" CHAOS_SECONDS="$(CHAOS_SECONDS)" scripts/chaos.sh
+	@scripts/chaos-sabotage.sh
+
+.PHONY: chaos-short
+chaos-short: ## ten short seeds with fewer clients
+	@$(STAGE) setup scripts/setup.sh apt tools node kafka
+	@cargo nextest run --locked --workspace --run-ignored only --retries 0 -E 'test(short_chaos)'
 
 # The last stage of `make test` alone, on whatever machine: as root, which a kubelet needs.
 .PHONY: cluster-test

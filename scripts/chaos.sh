@@ -4,6 +4,9 @@
 #   SEED=n             one seed
 #   SEEDS=n            seeds 1 to n, without those that docs/reliability.md has a passing row for
 #   CHAOS_SECONDS=60   for how long things go wrong
+#   CHAOS_FAULTS=a,b   these faults alone, by the names in the rows
+#   SABOTAGE=Rule      with a rule of gateway/src/sabotage.rs switched off; has no row
+#   PEER=node          Socket.IO's own server in place of gateways
 #
 # Each seed appends its row to docs/reliability.md; what clients saw and gateways logged is kept in CHAOS_EVIDENCE (default: a
 # folder in TMPDIR), by seed. Ends with 1 where a seed failed.

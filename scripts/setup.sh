@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Rust, Java 17, Maven, Node 20, Go 1.24 and Python 3 with pip:
 #
-#   scripts/setup.sh [apt] [browser] [tools] [node] [kafka] [kubernetes] [cluster]      (no part named: all but cluster)
+#   scripts/setup.sh [apt] [browser] [tools] [node] [peer] [kafka] [kubernetes] [cluster]      (no part named: all but peer and cluster)
 #
 #   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses; redis-server and curl for
 #          the tests (Debian packages)
 #   browser  Chromium, which looks at the page of `aldis dev` (Debian package)
 #   tools  cargo-deny and cargo-nextest, prebuilt                 pinned in scripts/tools.txt
+#   peer   Socket.IO's own server and kafkajs, for make chaos PEER=node     pinned in tests/peer/package-lock.json
 #   node   the stock Socket.IO clients of the tests, and what drives the browser   pinned in tests/node/package-lock.json
 #   kafka  Apache Kafka's jars for scripts/kafka.sh               pinned in tests/kafka/pom.xml
 #   kubernetes  etcd, kube-apiserver, kubectl and helm, built     pinned in tests/kubernetes/go.mod
@@ -103,6 +104,12 @@ fill_node() {
   (cd "$1" && npm ci --no-progress --loglevel=error >&2)
 }
 
+fill_peer() {
+  need npm "Node.js 20"
+  cp "$repo/tests/peer/package.json" "$repo/tests/peer/package-lock.json" "$repo/tests/peer/.npmrc" "$1"
+  (cd "$1" && npm ci --no-progress --loglevel=error >&2)
+}
+
 fill_kafka() {
   need mvn "Maven and Java 17"
   mvn -q -B -f "$repo/tests/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1" -DincludeScope=runtime >&2
@@ -147,12 +154,13 @@ for part in "$@"; do
     browser) install_packages browser_is_there chromium ;;
     tools) part_of_cache tools fill_tools "$repo/scripts/tools.txt" ;;
     node) part_of_cache node fill_node "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" ;;
+    peer) part_of_cache peer fill_peer "$repo/tests/peer/package.json" "$repo/tests/peer/package-lock.json" ;;
     kafka) part_of_cache kafka fill_kafka "$repo/tests/kafka/pom.xml" ;;
     kubernetes) install_kubernetes ;;
     cluster)
       install_packages cluster_packages_are_complete containerd runc containernetworking-plugins nftables iptables iproute2 openssl
       part_of_cache cluster fill_cluster "$repo"/tests/kubernetes/{go.mod,go.sum,pause.c,coredns/main.go}
       ;;
-    *) die "there is no part '$part': choose from apt, browser, tools, node, kafka, kubernetes, cluster" ;;
+    *) die "there is no part '$part': choose from apt, browser, tools, node, peer, kafka, kubernetes, cluster" ;;
   esac
 done

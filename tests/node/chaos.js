@@ -1,5 +1,6 @@
 // Stock clients that stay for as long as they are let, and tell all that they see:
-//   node chaos.js '[{"library", "url", "options", "rooms": [["desk", {"desk": "1"}, "desk:1"], ...]}, ...]'
+//   node chaos.js '[{"library", "url", "options", "rooms": [["desk", {"desk": "1"}, "desk:1"], ...], "silent"}, ...]'
+// silent: the server does not say aldis:ready; what the library says of itself counts as that.
 // Each emits the joins of its rooms until they are acknowledged, and again where aldis:ready says that it is not in them. On
 // standard output one JSON object a line:
 //   {client, on: "connect", recovered}
@@ -19,7 +20,7 @@ const PATIENCE = 3_000;
 
 const tell = (what) => process.stdout.write(JSON.stringify(what) + "\n");
 
-JSON.parse(process.argv[2]).forEach(({ library, url, options, rooms }, client) => {
+JSON.parse(process.argv[2]).forEach(({ library, url, options, rooms, silent }, client) => {
   const often = { reconnectionDelay: 100, reconnectionDelayMax: 500, timeout: PATIENCE };
   const socket = libraries[library].io(url, { forceNew: true, ...often, ...options });
   const joining = new Set();
@@ -30,11 +31,19 @@ JSON.parse(process.argv[2]).forEach(({ library, url, options, rooms }, client) =
       socket.timeout(PATIENCE).emit(event, args, (error, answer) => {
         if (error || !answer.ok) return setTimeout(ask, error ? 0 : 200);
         joining.delete(room);
+        joined.add(room);
         tell({ client, on: "joined", answer });
       });
     ask();
   };
-  socket.on("connect", () => tell({ client, on: "connect", recovered: socket.recovered }));
+  const joined = new Set();
+  socket.on("connect", () => {
+    tell({ client, on: "connect", recovered: socket.recovered });
+    if (!silent) return;
+    if (!socket.recovered) joined.clear();
+    tell({ client, on: "event", name: "aldis:ready", args: [{ recovered: socket.recovered, rooms: [...joined] }] });
+    rooms.filter(([, , room]) => !joined.has(room)).forEach(join);
+  });
   socket.on("aldis:ready", (info) => rooms.filter(([, , room]) => !info.rooms.includes(room)).forEach(join));
   socket.onAny((name, ...args) => tell({ client, on: "event", name, args }));
   socket.on("disconnect", (why) => tell(socket.active ? { client, on: "disconnect" } : { client, on: "refused", why }));

@@ -15,9 +15,11 @@ mod random;
 mod report;
 mod run;
 mod schedule;
+mod server;
 mod stock;
 mod topology;
 mod world;
 
 pub(crate) use report::report;
 pub(crate) use run::{Plan, run};
+pub(crate) use server::Kind;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::Command;
 
 use super::run::{Outcome, Plan};
+use super::server::Kind;
 use crate::kafka::repository;
 
 /// Where rows are: at the end of it.
@@ -14,7 +15,10 @@ const PAGE: &str = "docs/reliability.md";
 pub(crate) fn row(commit: &str, plan: &Plan, outcome: &Outcome) -> String {
     let verdict = &outcome.verdict;
     let cells = [
-        plan.seed.to_string(),
+        match plan.kind {
+            Kind::Gateway => plan.seed.to_string(),
+            Kind::Node => format!("{} (node)", plan.seed),
+        },
         commit.to_owned(),
         format!("{} s", plan.length.as_secs()),
         outcome.faults.clone(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::checker::{Verdict, check};
 use super::history::{History, Saw};
 use super::random::Random;
+use super::server::Kind;
 use super::topology::{Channel, Client};
 use super::world::{PARTITIONS, World};
 use super::{light, load, schedule, stock};
@@ -30,8 +31,30 @@ pub(crate) struct Plan {
     /// Stock clients and light ones, at each of the channels.
     pub(crate) stock: usize,
     pub(crate) light: usize,
+    /// What clients connect to.
+    pub(crate) kind: Kind,
+    /// Deliveries that each room keeps.
+    pub(crate) history: usize,
+    /// The only faults, by name; all where there are none.
+    pub(crate) only: Vec<String>,
     /// A rule of delivery that is switched off.
     pub(crate) without: Option<Rule>,
+}
+
+impl Plan {
+    /// All that can go wrong, to gateways with all rules.
+    pub(crate) fn new(seed: u64, length: Duration) -> Self {
+        Self {
+            seed,
+            length,
+            stock: 6,
+            light: 12,
+            kind: Kind::Gateway,
+            history: 2_000,
+            only: Vec::new(),
+            without: None,
+        }
+    }
 }
 
 /// What became of it.
@@ -52,11 +75,11 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
         plan.length,
         evidence.display()
     );
-    let world = World::start(plan.without, &evidence).await;
+    let world = World::start(plan, &evidence).await;
     let journal = world.journal.clone();
     let mut random = Random::of(plan.seed, "clients");
     let addresses = world.addresses();
-    let _stock = stock::start(&Client::draw(&mut random, plan.stock, &addresses), &journal);
+    let _stock = stock::start(&Client::draw(&mut random, plan.stock, &addresses), plan.kind, &journal);
     let mut lights = JoinSet::new();
     for (number, client) in Client::draw(&mut random, plan.light, &addresses)
         .into_iter()
@@ -77,11 +100,12 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
     let stop = CancellationToken::new();
     let producers = load::start(plan.seed, world.broker(), partitions.collect(), &journal, &stop);
     let now = journal.clock.now();
-    let schedule = schedule::draw(plan.seed, plan.length);
-    let schedule = schedule
-        .into_iter()
-        .map(|(lane, faults)| (lane, faults.into_iter().map(|(at, fault)| (now + at, fault)).collect()));
-    world.suffer(schedule.collect()).await;
+    let mut schedule = schedule::draw(plan.seed, plan.length);
+    for faults in schedule.values_mut() {
+        faults.retain(|(_, fault)| plan.only.is_empty() || plan.only.iter().any(|name| name == fault.name()));
+        faults.iter_mut().for_each(|(at, _)| *at += now);
+    }
+    world.suffer(schedule).await;
     journal.clock.until(now + plan.length).await;
     stop.cancel();
     producers.join_all().await;

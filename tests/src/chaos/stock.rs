@@ -5,11 +5,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
 use super::history::{Journal, Observer, Saw};
+use super::server::Kind;
 use super::topology::Client;
 use crate::node::node;
 
 /// Starts clients, whose process is ended with what this gives.
-pub(crate) fn start(clients: &[Client], journal: &Journal) -> Child {
+pub(crate) fn start(clients: &[Client], kind: Kind, journal: &Journal) -> Child {
     let ways = [&["websocket"][..], &["polling"], &["polling", "websocket"]];
     let (observers, jobs): (Vec<_>, Vec<_>) = clients
         .iter()
@@ -26,6 +27,7 @@ pub(crate) fn start(clients: &[Client], journal: &Journal) -> Child {
                 "url": format!("http://{}{}", client.address, client.channel.path()),
                 "options": {"transports": transports},
                 "rooms": rooms.collect::<Vec<_>>(),
+                "silent": kind == Kind::Node,
             });
             (journal.client(name, client.channel.name(), client.wants()), job)
         })

@@ -108,19 +108,19 @@ pub(crate) fn topics(manifests: &Manifests) -> BTreeMap<String, String> {
 /// Heartbeats: short enough that a connection that froze is noticed within a run.
 const LISTENERS: &str = "[{name: web, port: 3000, heartbeat: {interval: 3s, timeout: 3s}}]";
 
-/// Writes all of it.
-pub(crate) fn manifests() -> Manifests {
+/// Writes all of it, with so many deliveries of history for each room.
+pub(crate) fn manifests(history: usize) -> Manifests {
     let manifests = Manifests::gateway();
     manifests.listeners(LISTENERS);
     manifests.limit("{}");
     for channel in Channel::ALL {
-        write(&manifests, channel, 0);
+        write(&manifests, channel, 0, history);
     }
     manifests
 }
 
 /// Writes a channel, in a form of its own for each version, which says the same.
-pub(crate) fn write(manifests: &Manifests, channel: Channel, version: usize) {
+pub(crate) fn write(manifests: &Manifests, channel: Channel, version: usize, history: usize) {
     let (namespace, name) = channel.name().split_once('/').unwrap();
     let (path, topic) = (channel.path(), channel.topic(manifests));
     let text = format!(
@@ -143,7 +143,7 @@ spec:
       to:
       - {{room: desk, with: {{desk: event.data.desk}}}}
       - {{room: table, with: {{table: event.data.table}}}}
-  history: {{size: 2000, ttl: 10m}}
+  history: {{size: {history}, ttl: 10m}}
 "
     );
     manifests.write(&format!("{namespace}-{name}.yaml"), &text);

@@ -13,7 +13,9 @@ use tokio::time::sleep;
 
 use super::history::Journal;
 use super::log_of_redis::{ARGUMENTS, Lengths};
+use super::run::Plan;
 use super::schedule::{Fault, GATEWAYS, PROXIES, Schedule};
+use super::server::{Kind, Server};
 use super::topology::{Channel, manifests, write};
 use crate::gateway::{Gateway, With};
 use crate::kafka::{Kafka, make_topic};
@@ -32,12 +34,14 @@ pub(crate) const PARTITIONS: i32 = 3;
 pub(crate) struct World {
     pub(crate) manifests: Manifests,
     pub(crate) journal: Journal,
+    kind: Kind,
     without: Option<Rule>,
+    history: usize,
     kafka: tokio::sync::Mutex<Kafka>,
     broker: String,
     redis: tokio::sync::Mutex<(Redis, Lengths)>,
     redis_url: String,
-    gateways: [tokio::sync::Mutex<Option<Gateway>>; GATEWAYS],
+    gateways: [tokio::sync::Mutex<Option<Server>>; GATEWAYS],
     /// Where each gateway listens; none while clients are led elsewhere.
     listens: Mutex<[Option<String>; GATEWAYS]>,
     proxies: Vec<Proxy>,
@@ -49,8 +53,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start(without: Option<Rule>, evidence: &Path) -> Self {
-        let manifests = manifests();
+    pub(crate) async fn start(plan: &Plan, evidence: &Path) -> Self {
+        let manifests = manifests(plan.history);
         let journal = Journal::new(super::topology::topics(&manifests));
         let mut kafka = Kafka::down();
         kafka.start().await;
@@ -66,7 +70,9 @@ impl World {
         let world = Self {
             manifests,
             journal,
-            without,
+            kind: plan.kind,
+            without: plan.without,
+            history: plan.history,
             kafka: kafka.into(),
             broker,
             redis_url: redis.url(),
@@ -162,7 +168,12 @@ impl World {
             Fault::CutAll { proxy, how } => drop(self.proxies[proxy].cut_all(how)),
             Fault::Configure => {
                 let version = self.version.fetch_add(1, Ordering::Relaxed);
-                write(&self.manifests, Channel::ALL[version % Channel::ALL.len()], version);
+                write(
+                    &self.manifests,
+                    Channel::ALL[version % Channel::ALL.len()],
+                    version,
+                    self.history,
+                );
             }
         }
     }
@@ -174,7 +185,10 @@ impl World {
             without: self.without,
             ..With::default()
         };
-        let gateway = Gateway::start_with(&self.manifests.path(), with).await;
+        let gateway = match self.kind {
+            Kind::Gateway => Server::Gateway(Box::new(Gateway::start_with(&self.manifests.path(), with).await)),
+            Kind::Node => Server::node(&self.manifests, &self.broker, &self.redis_url).await,
+        };
         let address = gateway.address();
         *self.gateways[number].lock().await = Some(gateway);
         self.lead(number, Some(address));
@@ -185,7 +199,7 @@ impl World {
         let gateway = self.gateways[number].lock().await.take();
         if let Some(mut gateway) = gateway {
             match drains {
-                true => drop(gateway.terminate().await),
+                true => gateway.terminate().await,
                 false => gateway.kill().await,
             }
             self.keep_log(number, &gateway);
@@ -245,7 +259,7 @@ impl World {
         }
     }
 
-    fn keep_log(&self, number: usize, gateway: &Gateway) {
+    fn keep_log(&self, number: usize, gateway: &Server) {
         let now = self.journal.clock.now().as_secs();
         let file = self.evidence.join(format!("gateway-{number}-until-{now}s.log"));
         std::fs::write(file, gateway.log()).unwrap();
