@@ -171,7 +171,9 @@ async fn a_session_upgrades_through_another_replica_and_recovers_when_that_one_s
     .await;
     assert_eq!(numbers(&seen), (1..=40).collect::<Vec<_>>());
     assert!(seen.connects.last().unwrap().recovered, "{:?}", seen.connects);
-    assert_eq!(seen.disconnects[0], ("transport close".to_owned(), true));
+    // An error, where the proxy still had something from the client.
+    let (reason, tries_again) = &seen.disconnects[0];
+    assert!(reason.starts_with("transport ") && *tries_again, "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
