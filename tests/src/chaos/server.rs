@@ -24,7 +24,11 @@ pub(crate) enum Kind {
 /// One of them, running.
 pub(crate) enum Server {
     Gateway(Box<Gateway>),
-    Node { child: Child, log: Lines, address: String },
+    Node {
+        child: Box<Child>,
+        log: Lines,
+        address: String,
+    },
 }
 
 impl Server {
@@ -51,7 +55,11 @@ impl Server {
             said["address"].as_str().map(str::to_owned)
         };
         let address = output.find("peer.js listens", address).await;
-        Self::Node { child, log, address }
+        Self::Node {
+            child: Box::new(child),
+            log,
+            address,
+        }
     }
 
     /// `host:port`

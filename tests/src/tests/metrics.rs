@@ -50,6 +50,13 @@ async fn a_known_sequence_is_counted_exactly() {
     gateway
         .wait_for_metric("aldis_disconnects_total{channel=\"press/news\",reason=\"left\"}", 1.0)
         .await;
+    // Those are written after what is delivered.
+    gateway
+        .wait_for_metric(
+            "aldis_records_total{channel=\"press/news\",outcome=\"dead_lettered\"}",
+            2.0,
+        )
+        .await;
 
     let metrics = gateway.metrics().await;
     let series = |metric: &str, labels: &[(&str, f64)]| {
