@@ -1,10 +1,11 @@
 -- Erases what a channel has left, a part of the keys at a time. What makes it known goes first; where it is there again, somebody
--- uses the channel, and the rest is theirs.
+-- uses the channel, and the rest is theirs. Who was sent away (dismiss.lua) goes with the number that it is told by: a channel that
+-- is there again counts anew.
 -- ARGV: pair, cursor (begin, or what was answered), how many keys to look at. Answers the next cursor, 0 at the end, and how many
 -- keys were erased.
 local cursor, erased = ARGV[2], 0
 if cursor == 'begin' then
-  cursor, erased = '0', call('UNLINK', channel, deliveries, order)
+  cursor, erased = '0', call('UNLINK', channel, deliveries, order, base .. 'x')
 elseif call('EXISTS', channel) == 1 then
   return {'used', '0', 0}
 end
