@@ -39,6 +39,7 @@ mod channel;
 mod cluster;
 mod endpoint;
 mod erasure;
+mod fork;
 mod here;
 mod keys;
 mod leases;
@@ -138,6 +139,13 @@ impl<P: Publish> RedisAdapter<P> {
         self.nodes.of(keys).await?.server.run(call).await
     }
 
+    /// A client here is given what it has missed. `false` where Redis may have forgotten it meanwhile.
+    async fn gives(&self, channel: &ChannelRef<'_>, missed: &Missed) -> bool {
+        let keys = self.keys(channel);
+        let node = self.nodes.of(&keys).await;
+        node.is_ok_and(|node| node.subscriber.gives(&keys, &missed.0))
+    }
+
     /// Reads, and waits until everything before it has been published here.
     async fn read_fenced(
         &self,
@@ -148,6 +156,10 @@ impl<P: Publish> RedisAdapter<P> {
     ) -> Result<ReadBack, AdapterError> {
         let keys = self.keys(channel);
         let node = self.nodes.of(&keys).await?;
+        if node.subscriber.is_forked(&keys) {
+            let what = "clients here have had what redis has forgotten: it is read again first";
+            return Err(AdapterError::Unavailable(what.to_owned()));
+        }
         let fence = node.subscriber.fence(&keys, Vec::new())?;
         let mut call = read_call(&keys, epoch, &node.subscriber.fences(&keys), fence.token, bound)
             .arg(EVERYONE)
@@ -295,7 +307,11 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
                         source: Some(source),
                     }))
                 });
-                Ok(Missed(numbered.collect::<Result<_, Incomplete>>()?))
+                let missed = Missed(numbered.collect::<Result<_, Incomplete>>()?);
+                match self.gives(&channel, &missed).await {
+                    true => Ok(missed),
+                    false => Err(Incomplete::Unavailable),
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One channel as this replica follows it: what is pushed goes to the hub in the order of seq, or it is noticed that
 //! something is missing. Sync: what is to be asked from Redis is asked by the subscriber.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use aldis_core::room::RoomKey;
@@ -10,17 +10,14 @@ use aldis_crds::names::ChannelName;
 use tokio::sync::oneshot;
 
 use super::answer::ReadBack;
+use super::fork::{Fork, Recent, TooMuch};
 use super::keys::{self, EVERYONE, Keys};
 use super::packed;
-use crate::adapter::{Hosted, Numbered, Position, Publish, Source};
+use crate::adapter::{Hosted, Numbered, Position, Publish};
 use crate::sabotage::Rule;
 
 /// Bytes that are held while a channel catches up. 16 MiB; beyond it what is held is dropped, and it catches up again.
 const MAX_HELD: usize = 16 * 1024 * 1024;
-
-/// Deliveries whose sources are remembered, for the case that Redis forgets them. 4,096: what one second of a busy channel
-/// makes, which is what Redis' own persistence may lose.
-const RECENT: usize = 4_096;
 
 /// Held by who hosts a room; when the last is dropped nobody does.
 pub(super) struct Guard;
@@ -39,10 +36,10 @@ pub(super) struct Followed {
     rooms: HashMap<String, Room>,
     stage: Stage,
     fences: HashMap<u64, Waiting>,
-    /// What was given to the hub lately.
-    recent: VecDeque<Source>,
-    /// What was given to the hub in an epoch that is over, and may come again.
-    had: HashSet<Source>,
+    /// What clients here were given lately.
+    recent: Recent,
+    /// While Redis has forgotten some of that.
+    fork: Option<Fork>,
 }
 
 struct Room {
@@ -110,8 +107,8 @@ impl Followed {
             rooms: HashMap::new(),
             stage: Stage::Live,
             fences: HashMap::new(),
-            recent: VecDeque::new(),
-            had: HashSet::new(),
+            recent: Recent::default(),
+            fork: None,
         }
     }
 
@@ -138,7 +135,46 @@ impl Followed {
 
     /// Keeps rooms hosted, from the position of this channel on.
     pub(super) fn hosted(&self, guards: Vec<Arc<Guard>>) -> Hosted {
-        Hosted::new(self.position.clone(), Some(Arc::new(guards)))
+        Hosted::new(self.told(), Some(Arc::new(guards)))
+    }
+
+    /// The place that clients are told.
+    fn told(&self) -> Position {
+        let epoch = self.fork.as_ref().map_or(&self.position.epoch, |fork| &fork.told);
+        Position {
+            epoch: Arc::clone(epoch),
+            seq: self.position.seq,
+        }
+    }
+
+    /// Whether clients here have had what Redis has forgotten, and has not been given again.
+    pub(super) fn is_forked(&self) -> bool {
+        self.fork.is_some()
+    }
+
+    /// A client here is given this, which it has missed. `false` where Redis may have forgotten it meanwhile.
+    pub(super) fn gives(&mut self, missed: &[Arc<Numbered>]) -> bool {
+        let is_of_now = |numbered: &Arc<Numbered>| numbered.position.epoch == self.position.epoch;
+        let gives = !self.is_forked() && self.is_live() && missed.iter().all(is_of_now);
+        if gives {
+            missed.iter().for_each(|numbered| self.recent.push(numbered));
+        }
+        gives
+    }
+
+    /// A second has passed.
+    pub(super) fn wait_for_fork(&mut self, publish: &impl Publish) {
+        // What is read meanwhile may be what is waited for.
+        let Some(fork) = self.fork.as_mut().filter(|_| matches!(self.stage, Stage::Live)) else {
+            return;
+        };
+        let has_patience = fork.waits(self.rooms.values().filter_map(|room| room.key.as_ref()));
+        if fork.is_over() {
+            self.fork = None;
+        } else if !has_patience {
+            tracing::warn!(channel = %self.name, "what redis has forgotten has not come again: clients are told");
+            self.break_all(publish);
+        }
     }
 
     /// Takes away the rooms that nobody hosts any more; gives their names.
@@ -198,6 +234,7 @@ impl Followed {
             // Nobody here has anything that goes on: the next fence says in which epoch the channel is.
             self.position.epoch = "".into();
             self.recent.clear();
+            self.fork = None;
             self.stage = Stage::Live;
             return None;
         }
@@ -240,7 +277,7 @@ impl Followed {
             }
         }
         self.position.seq = self.position.seq.max(seq);
-        waiting.passed.send(self.position.clone()).ok();
+        waiting.passed.send(self.told()).ok();
         Pushed::Fine
     }
 
@@ -313,18 +350,20 @@ impl Followed {
             return Pushed::Gap("a delivery is of a form that this version does not know");
         };
         self.position.seq = seq;
-        if !self.had.is_empty() && self.had.remove(&source) {
+        if let Some(fork) = &mut self.fork
+            && fork.comes_again(&source)
+        {
+            if fork.is_over() {
+                self.fork = None;
+            }
             return Pushed::Fine;
         }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(source.clone());
         let numbered = Numbered {
-            position: self.position.clone(),
+            position: self.told(),
             delivery,
             source: Some(source),
         };
+        self.recent.push(&numbered);
         publish.publish(&self.name, &Arc::new(numbered));
         Pushed::Fine
     }
@@ -356,8 +395,14 @@ impl Followed {
             _ => return CaughtUp::Again,
         };
         if epoch != self.position.epoch {
-            self.position.epoch = epoch;
-            self.had.extend(self.recent.drain(..));
+            let former = std::mem::replace(&mut self.position.epoch, epoch);
+            match Fork::at(good, &mut self.recent, self.fork.take(), former) {
+                Ok(fork) => self.fork = fork,
+                Err(TooMuch) => {
+                    self.break_all(publish);
+                    return CaughtUp::Yes;
+                }
+            }
         }
         // Where Redis has forgotten something, rooms go on from what it still has.
         for (name, after) in &behind.rooms {
@@ -425,7 +470,7 @@ impl Followed {
         self.rooms.values_mut().for_each(|room| room.last = None);
         self.position.epoch = "".into();
         self.recent.clear();
-        self.had.clear();
+        self.fork = None;
         self.stage = Stage::Live;
         publish.broken(&self.name, None);
     }

@@ -29,7 +29,7 @@ use super::here::{Here, Link};
 use super::keys::{self, Keys};
 use super::run;
 use super::server::{Server, unavailable};
-use crate::adapter::{AdapterError, Publish};
+use crate::adapter::{AdapterError, Numbered, Publish};
 use crate::hub::ClientId;
 use crate::sabotage::Rule;
 
@@ -108,6 +108,18 @@ impl<P: Publish> Subscriber<P> {
 
     pub(super) fn fences(&self, keys: &Keys) -> String {
         keys.fences(&self.here.replica)
+    }
+
+    /// Whether clients here have had what Redis has forgotten.
+    pub(super) fn is_forked(&self, keys: &Keys) -> bool {
+        self.followed(keys.base())
+            .is_some_and(|followed| lock(&followed).is_forked())
+    }
+
+    /// A client here is given this, which it has missed. `false` where Redis may have forgotten it meanwhile.
+    pub(super) fn gives(&self, keys: &Keys, missed: &[Arc<Numbered>]) -> bool {
+        self.followed(keys.base())
+            .is_some_and(|followed| lock(&followed).gives(missed))
     }
 
     /// A channel that its node has.
@@ -344,6 +356,9 @@ impl<P: Publish> Subscriber<P> {
                         self.lose("a probe did not come back: this replica is deaf");
                     }
                     self.abandon().await;
+                    for followed in self.all_followed() {
+                        lock(&followed).wait_for_fork(&*self.here.publish);
+                    }
                 }
                 _ = compare.tick() => {
                     let this = Arc::clone(self);
