@@ -452,6 +452,10 @@ pub trait Publish: Send + Sync + 'static {
     /// told so.
     fn broken(&self, channel: &ChannelName, rooms: Option<&[RoomKey]>);
 
+    /// Redis goes on from `good`, without what came after it. Of clients that began after that it is not known what they have had:
+    /// they are to be told so.
+    fn forked(&self, _channel: &ChannelName, _good: u64) {}
+
     /// The session of this client has a new connection, at another replica.
     fn taken_over(&self, _channel: &ChannelName, _client: ClientId) {}
 }

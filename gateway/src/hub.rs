@@ -207,6 +207,15 @@ impl<O: Observe> Hub<O> {
         });
     }
 
+    /// A client that has entered goes on from this seq: what came before it, it has had somewhere else, or never.
+    pub fn begin(&self, channel: &ChannelName, id: ClientId, seq: u64) {
+        self.with(channel, |clients| {
+            if let Some(member) = clients.clients.get(&id) {
+                member.link.begun.store(seq, Ordering::Relaxed);
+            }
+        });
+    }
+
     /// Gives a client that has entered the way to it. Gives whether it is still there: more may have come meanwhile than
     /// is held for it.
     #[must_use]
@@ -445,6 +454,13 @@ impl<O: Observe> Publish for Hub<O> {
     fn broken(&self, channel: &ChannelName, rooms: Option<&[RoomKey]>) {
         let gone = self.with(channel, |clients| clients.remove_all_in(rooms));
         for member in gone {
+            self.close(channel, &member, CloseReason::HistoryGone);
+        }
+    }
+
+    fn forked(&self, channel: &ChannelName, good: u64) {
+        let unknown = self.with(channel, |clients| clients.remove_begun_after(good));
+        for member in unknown {
             self.close(channel, &member, CloseReason::HistoryGone);
         }
     }

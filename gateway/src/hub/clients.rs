@@ -42,6 +42,8 @@ type Held = Vec<(Arc<Numbered>, usize)>;
 pub(super) struct Link {
     /// The way to it; not there before its CONNECT has gone out.
     pub(super) client: OnceLock<Box<dyn Client>>,
+    /// Seq from which on it is given everything here; the greatest there is before that is known.
+    pub(super) begun: AtomicU64,
     /// Seq of the last position that it was sent. It only grows: one delivery that names several rooms goes out once.
     pub(super) last_sent: AtomicU64,
     /// Deliveries that wait until the client has had what it missed; `None` once it has.
@@ -53,6 +55,7 @@ impl Member {
     pub(super) fn held(rooms: &[RoomKey]) -> Self {
         let link = Link {
             client: OnceLock::new(),
+            begun: AtomicU64::new(u64::MAX),
             last_sent: AtomicU64::new(0),
             held: Mutex::new(Some(Vec::new())),
         };
@@ -132,6 +135,14 @@ impl Clients {
             },
         };
         Some((member, parted))
+    }
+
+    /// Removes all clients that began after a place.
+    pub(super) fn remove_begun_after(&mut self, seq: u64) -> Vec<Member> {
+        let began_after = |(_, member): &(&ClientId, &Member)| member.link.begun.load(Ordering::Relaxed) > seq;
+        let ids: Vec<ClientId> = self.clients.iter().filter(began_after).map(|(id, _)| *id).collect();
+        let removed = ids.into_iter().filter_map(|id| self.remove(id));
+        removed.map(|(member, _)| member).collect()
     }
 
     /// Removes all clients that are in some of these rooms; all there are where none is named.

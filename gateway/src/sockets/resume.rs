@@ -389,6 +389,8 @@ impl Arrival {
     pub(super) fn welcome<A>(&self, shared: &Shared<A>, identity: &Arc<Identity>, client: Box<dyn Client>) -> bool {
         let (id, rooms) = (self.seat.id, self.rooms.clone());
         let taken = self.session.take(self.generation, id, identity, rooms, &self.begin);
+        let seq = if self.may_come_back { self.begin.seq } else { 0 };
+        shared.hub.begin(&self.seat.channel, id, seq);
         if !taken || !self.seat.attach(client) {
             return false;
         }

@@ -396,6 +396,7 @@ impl Followed {
         };
         if epoch != self.position.epoch {
             let former = std::mem::replace(&mut self.position.epoch, epoch);
+            publish.forked(&self.name, good);
             match Fork::at(good, &mut self.recent, self.fork.take(), former) {
                 Ok(fork) => self.fork = fork,
                 Err(TooMuch) => {
