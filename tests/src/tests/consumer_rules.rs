@@ -125,7 +125,10 @@ async fn a_topic_that_is_made_anew_while_it_is_read_is_taken_from_its_beginning(
     )
     .await;
     lab.make_topic().await;
-    lab.produce(11..=30).await;
+    // Fewer than before: a log that has outgrown the mark before it is read can not be told from the one before.
+    lab.produce(11..=15).await;
+    all(numbers(&client, 15).await, 1..=15).unwrap();
+    lab.produce(16..=30).await;
     all(numbers(&client, 30).await, 1..=30).unwrap();
     let dropped = gateway
         .metrics()
