@@ -55,7 +55,7 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
 	@$(STAGE) cluster-test scripts/cluster-test.sh
 
-# Not part of `make test`, which runs a few short seeds. docs/reliability.md says what it does and what came of it.
+# Not part of `make test`, nor are the short seeds yet. docs/reliability.md says what it does and what came of it.
 .PHONY: chaos
 chaos: ## break everything at random for a minute and check what clients saw (SEED=n, SEEDS=n, SABOTAGE=rule, PEER=node)
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka $(if $(PEER),peer)
