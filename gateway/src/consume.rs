@@ -180,7 +180,7 @@ pub trait Take: Send + Sync + 'static {
 pub struct TakeError {
     reason: Box<dyn Error + Send + Sync>,
     /// The offset from which on records are to be read again first.
-    again_from: Option<i64>,
+    pub(crate) again_from: Option<i64>,
 }
 
 impl TakeError {
@@ -199,6 +199,13 @@ impl TakeError {
             again_from: Some(offset),
             ..self
         }
+    }
+
+    /// Of two that came of the same records: the first, and all that either wants read again.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let again_from = self.again_from.into_iter().chain(other.again_from).min();
+        Self { again_from, ..self }
     }
 }
 

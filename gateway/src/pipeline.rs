@@ -143,18 +143,26 @@ impl<A: Adapter> Pipeline<A> {
     /// Everything that is not done yet. One channel's failure holds up no other's deliveries, nor any dead letter.
     async fn take_rest(&self, records: &[Record], done: &mut Done) -> Result<(), TakeError> {
         let mut rest = records;
-        let mut result = Ok(());
+        let mut failed = IndexMap::new();
+        let mut unwritten = None;
         while !rest.is_empty() {
             let routed;
             let since = Instant::now();
             (routed, rest) = self.route(rest).await;
             self.shared.metrics.stepped("route", since);
-            for batch in routed.batches.into_values() {
-                result = result.and(self.append(batch, done).await);
+            for (channel, batch) in routed.batches {
+                // What comes after records that a channel could not take would move its mark past them.
+                if failed.contains_key(&channel) {
+                    continue;
+                }
+                if let Err(error) = self.append(batch, done).await {
+                    failed.insert(channel, error);
+                }
             }
-            result = result.and(self.outbox.write(routed.letters, done).await);
+            unwritten = unwritten.or(self.outbox.write(routed.letters, done).await.err());
         }
-        result
+        let errors = failed.into_values().chain(unwritten);
+        errors.reduce(TakeError::and).map_or(Ok(()), Err)
     }
 }
 

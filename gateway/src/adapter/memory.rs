@@ -31,6 +31,9 @@ pub struct MemoryAdapter<P> {
     tenants: Tenants,
     publish: Arc<P>,
     clock: Clock,
+    /// How the next appends fail, in their order.
+    #[cfg(test)]
+    pub(crate) failures: Mutex<std::collections::VecDeque<AdapterError>>,
 }
 
 /// Numbers of one channel.
@@ -57,6 +60,8 @@ impl<P: Publish> MemoryAdapter<P> {
             tenants: Tenants::default(),
             publish,
             clock,
+            #[cfg(test)]
+            failures: Mutex::default(),
         }
     }
 
@@ -163,6 +168,10 @@ impl<P: Publish> Adapter for MemoryAdapter<P> {
     }
 
     async fn append(&self, channel: ChannelRef<'_>, units: Vec<Unit>) -> Result<Appended, AdapterError> {
+        #[cfg(test)]
+        if let Some(failure) = self.failures.lock().unwrap().pop_front() {
+            return Err(failure);
+        }
         Ok(self.take(channel.name, channel.keep, units))
     }
 

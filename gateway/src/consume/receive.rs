@@ -136,6 +136,7 @@ impl<T: Take> Receiver<T> {
                 observe: Arc::clone(&self.observe),
                 consumer: Arc::clone(&self.consumer),
                 config: self.reader.clone(),
+                state: self.state.subscribe(),
             },
         };
         tokio::spawn(stand_in.run(shutdown.clone()));

@@ -43,6 +43,8 @@ pub(super) struct Reader<T> {
     pub(super) consumer: Arc<KafkaConsumer>,
     /// What a consumer outside of the group is made of.
     pub(super) config: ClientConfig,
+    /// What the group has given to this replica.
+    pub(super) state: watch::Receiver<ConsumerState>,
 }
 
 impl<T: Take> StandIn<T> {
@@ -106,6 +108,7 @@ impl<T> Clone for Reader<T> {
             observe: Arc::clone(&self.observe),
             consumer: Arc::clone(&self.consumer),
             config: self.config.clone(),
+            state: self.state.clone(),
         }
     }
 }
@@ -151,11 +154,22 @@ impl<T: Take> Reader<T> {
                 (next, _) => next.is_some(),
             };
             if !goes_on || batch.len() >= BATCH_RECORDS {
+                // Its worker knows how far it is, and what has to be read again; here that would be lost.
+                if batch.first().is_some_and(|first| self.is_own(first)) {
+                    return Ok(());
+                }
                 self.take(&batch).await?;
                 batch.clear();
             }
             batch.extend(next);
         }
+    }
+
+    /// Whether the group has given the record's partition to this replica meanwhile.
+    fn is_own(&self, record: &Record) -> bool {
+        let state = self.state.borrow();
+        let partitions = state.assigned.get(&*record.topic);
+        partitions.is_some_and(|partitions| partitions.contains(&record.partition))
     }
 
     async fn take(&self, batch: &[Record]) -> Result<(), TakeError> {

@@ -204,6 +204,58 @@ async fn a_batch_whose_payloads_are_large_is_appended_in_parts_and_each_record_o
     }
 }
 
+fn fail(shared: &Shared<Memory>, failures: impl IntoIterator<Item = AdapterError>) {
+    shared.adapter.failures.lock().unwrap().extend(failures);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_channel_wants_read_again_is_not_lost_in_the_failure_of_another() {
+    let mock = MockCluster::new(1).unwrap();
+    let shared = shared();
+    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let rewound = |offset| AdapterError::Rewound {
+        topic: "records".into(),
+        partition: 0,
+        offset,
+    };
+    let away = AdapterError::Unavailable("away".to_owned());
+    for (failures, again_from) in [
+        ([away.clone(), rewound(5)], Some(5)),
+        ([rewound(5), away.clone()], Some(5)),
+        ([rewound(7), rewound(5)], Some(5)),
+        ([away.clone(), away], None),
+    ] {
+        fail(&shared, failures);
+        let error = pipeline.take(&[record(9, "{\"n\":1}")]).await.unwrap_err();
+        assert_eq!(error.again_from, again_from, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_could_not_take_the_first_part_of_a_batch_is_given_no_later_one() {
+    let mock = MockCluster::new(1).unwrap();
+    let shared = shared();
+    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let value: Bytes = json!({"n": 1, "text": "x".repeat(MADE_BYTES / 8)}).to_string().into();
+    let batch: Vec<_> = (0..12)
+        .map(|offset| Record {
+            value: Some(value.clone()),
+            ..record(offset, "")
+        })
+        .collect();
+    fail(&shared, [AdapterError::Unavailable("for a moment".to_owned())]);
+    pipeline.take(&batch).await.unwrap_err();
+    assert_eq!(marks(&pipeline).await, [11], "the other channel has all of it");
+    pipeline.take(&batch).await.unwrap();
+    let text = shared.metrics.text();
+    for channel in ["news", "other"] {
+        let line = format!("aldis_deliveries_total{{channel=\"press/{channel}\"}} 12\n");
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
 /// How far the channels are.
 async fn marks(pipeline: &Pipeline<Memory>) -> Vec<i64> {
     let reached = pipeline.reached(&"records".into(), 0).await.unwrap();

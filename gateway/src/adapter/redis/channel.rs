@@ -16,6 +16,9 @@ use super::packed;
 use crate::adapter::{Hosted, Numbered, Position, Publish};
 use crate::sabotage::Rule;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes that are held while a channel catches up. 16 MiB; beyond it what is held is dropped, and it catches up again.
 const MAX_HELD: usize = 16 * 1024 * 1024;
 
@@ -350,21 +353,19 @@ impl Followed {
             return Pushed::Gap("a delivery is of a form that this version does not know");
         };
         self.position.seq = seq;
-        if let Some(fork) = &mut self.fork
-            && fork.comes_again(&source)
-        {
-            if fork.is_over() {
-                self.fork = None;
-            }
-            return Pushed::Fine;
-        }
+        let comes_again = self.fork.as_mut().is_some_and(|fork| fork.comes_again(&source));
         let numbered = Numbered {
             position: self.told(),
             delivery,
             source: Some(source),
         };
+        // Also what comes again: Redis may forget it again.
         self.recent.push(&numbered);
-        publish.publish(&self.name, &Arc::new(numbered));
+        if comes_again {
+            self.fork.take_if(|fork| fork.is_over());
+        } else {
+            publish.publish(&self.name, &Arc::new(numbered));
+        }
         Pushed::Fine
     }
 
