@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use aldis_core::channel::{Channel, Outcome};
 use aldis_core::record::Record;
 use aldis_core::route::Delivery;
+use aldis_core::table::Table;
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use indexmap::IndexMap;
 use tokio::sync::watch;
 
-use crate::adapter::{Adapter, AdapterError, ChannelRef, Mark, TopicPartition, Unit};
+use crate::adapter::{Adapter, AdapterError, ChannelRef, Keep, Mark, TopicPartition, Unit};
 use crate::consume::{Reached, Take, TakeError};
 use crate::dead_letter::DeadLetters;
 use crate::metrics::RecordOutcome;
@@ -47,6 +48,9 @@ const MADE_BYTES: usize = 16 * 1024 * 1024;
 /// forgets is of seconds, and a channel that was away for days does not get all of them.
 const MOST_AGAIN: i64 = 100_000;
 
+/// Uid of what stands for all channels over HTTP. No object is called so, because of the dot.
+const OVER_HTTP: &str = ".http";
+
 /// How long records are decoded and routed before other tasks get their turn. 2 ms.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -56,6 +60,9 @@ pub struct Pipeline<A> {
     outbox: Outbox,
     progress: Progress,
     followers: Followers<A>,
+    /// Stands for all channels in what comes over HTTP, of which each is given only some: after them its mark is moved past
+    /// every record, so that it shows what was forgotten of any of them.
+    over_http: ChannelName,
 }
 
 /// What some records make.
@@ -89,6 +96,10 @@ impl<A: Adapter> Pipeline<A> {
             outbox: Outbox::new(dead_letters, dead_letter_topic, Arc::clone(&shared.metrics)),
             progress: Progress::default(),
             followers: Followers::new(Arc::clone(&shared), bootstrap_servers),
+            over_http: ChannelName {
+                namespace: String::new(),
+                name: OVER_HTTP.to_owned(),
+            },
             shared,
         }
     }
@@ -131,11 +142,7 @@ impl<A: Adapter> Pipeline<A> {
         match append(&self.shared, batch).await {
             Ok(()) => done.append(&name, last),
             Err(AdapterError::Refused(reason)) if self.followers.leave(&name, &partition, first..=last, &reason) => {}
-            Err(AdapterError::Rewound { offset, .. }) => {
-                let error = TakeError::new("records were forgotten and are read again");
-                return Err(error.again_from(offset));
-            }
-            Err(error) => return Err(TakeError::new(error)),
+            Err(error) => return Err(failure(error)),
         }
         Ok(())
     }
@@ -163,6 +170,53 @@ impl<A: Adapter> Pipeline<A> {
         }
         let errors = failed.into_values().chain(unwritten);
         errors.reduce(TakeError::and).map_or(Ok(()), Err)
+    }
+
+    /// Of what comes over HTTP, all channels have taken these records.
+    async fn pass_over_http(&self, records: &[Record]) -> Result<(), TakeError> {
+        let Some(last) = records.last() else { return Ok(()) };
+        if !self.shared.table.load().is_ingress(&last.topic) {
+            return Ok(());
+        }
+        let passed = Unit {
+            topic: Arc::clone(&last.topic),
+            partition: last.partition,
+            offset: last.offset,
+            deliveries: Vec::new(),
+        };
+        let appended = self.shared.adapter.append(self.over_http(), vec![passed]).await;
+        appended.map(drop).map_err(failure)
+    }
+
+    fn over_http(&self) -> ChannelRef<'_> {
+        ChannelRef {
+            name: &self.over_http,
+            uid: OVER_HTTP,
+            keep: Keep {
+                size: 0,
+                ttl_ms: 0,
+                bytes: 0,
+            },
+        }
+    }
+
+    /// Whose marks say how far a topic was taken, and whether each is given all of it.
+    fn marked<'t>(&'t self, table: &'t Table, topic: &str) -> impl Iterator<Item = (ChannelRef<'t>, bool)> {
+        let all = table.is_ingress(topic).then(|| (self.over_http(), true));
+        let channels = table.readers_of(topic);
+        channels
+            .map(|(channel, is_given_all)| (ChannelRef::of(channel), is_given_all))
+            .chain(all)
+    }
+}
+
+/// Why records could not be taken, and what is to be read again first.
+fn failure(error: AdapterError) -> TakeError {
+    match error {
+        AdapterError::Rewound { offset, .. } => {
+            TakeError::new("records were forgotten and are read again").again_from(offset)
+        }
+        error => TakeError::new(error),
     }
 }
 
@@ -256,7 +310,10 @@ impl<A: Adapter> Take for Pipeline<A> {
         self.followers.pass(records);
         let traced = traces::begin(records);
         let mut done = self.progress.resume(first);
-        let result = self.take_rest(records, &mut done).await;
+        let result = match self.take_rest(records, &mut done).await {
+            Ok(()) => self.pass_over_http(records).await,
+            error => error,
+        };
         match &result {
             Ok(()) => self.shared.metrics.took(started.elapsed().as_secs_f64()),
             Err(error) => {
@@ -270,9 +327,8 @@ impl<A: Adapter> Take for Pipeline<A> {
     async fn reached(&self, topic: &Arc<str>, partition: i32) -> Result<Reached, TakeError> {
         let table = self.shared.table.load_full();
         let mut reached = Reached::new();
-        for (channel, _) in table.readers_of(topic) {
-            let adapter = &self.shared.adapter;
-            let mark = adapter.check_mark(ChannelRef::of(channel), topic, partition, None);
+        for (channel, _) in self.marked(&table, topic) {
+            let mark = self.shared.adapter.check_mark(channel, topic, partition, None);
             if let Mark::At(mark) = mark.await.map_err(TakeError::new)? {
                 reached.insert(channel.name.clone(), mark);
             }
@@ -290,18 +346,19 @@ impl<A: Adapter> Take for Pipeline<A> {
     ) -> Result<Option<i64>, TakeError> {
         let table = self.shared.table.load_full();
         let mut forgotten = None;
-        for (channel, is_given_all) in table.readers_of(topic) {
-            let adapter = &self.shared.adapter;
-            let gone = reached.get(&channel.name).copied();
+        for (channel, is_given_all) in self.marked(&table, topic) {
+            let gone = reached.get(channel.name).copied();
             let gone = gone.filter(|mark| *mark >= log_end && Rule::Marks.is_on());
-            let mark = adapter.check_mark(ChannelRef::of(channel), topic, partition, gone);
+            let mark = self.shared.adapter.check_mark(channel, topic, partition, gone);
             match mark.await.map_err(TakeError::new)? {
                 Mark::Dropped(mark) => {
                     tracing::warn!(
                         channel = %channel.name, topic = &**topic, partition, mark, log_end,
                         "the topic was deleted and made anew: its records are taken from the beginning"
                     );
-                    self.shared.metrics.mark_dropped(&channel.name);
+                    if channel.name != &self.over_http {
+                        self.shared.metrics.mark_dropped(channel.name);
+                    }
                 }
                 // What a channel is given only some of, its mark does not follow.
                 Mark::At(mark) if is_given_all && mark + 1 < offset && Rule::StartAt.is_on() => {

@@ -128,6 +128,11 @@ impl Table {
             .map(|(channel, sources)| (&self.channels[*channel], sources.as_slice()))
     }
 
+    /// Whether a topic is that of what comes over HTTP, and some channel takes that.
+    pub fn is_ingress(&self, topic: &str) -> bool {
+        topic == self.ingress_topic && !self.over_http.is_empty()
+    }
+
     /// The channels that read a topic, and whether each is given all of its records: of what comes over HTTP only its own.
     pub fn readers_of<'t>(&'t self, topic: &str) -> impl Iterator<Item = (&'t Arc<Channel>, bool)> + use<'t> {
         let all = self.by_topic.get(topic).map(Vec::as_slice).unwrap_or_default();

@@ -264,7 +264,11 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
                 self.forget_beyond(&keys, topic, partition, -1);
                 Mark::Dropped(mark)
             }
-            (_, Ok(mark)) => Mark::At(mark),
+            (_, Ok(mark)) => {
+                // A Redis that has less than that, when this replica first appends, has forgotten it.
+                self.take_note(&keys, topic, partition, mark);
+                Mark::At(mark)
+            }
             (_, Err(_)) => Mark::None,
         })
     }

@@ -8,7 +8,9 @@ use crate::gateway::{Gateway, With};
 use crate::kafka::{Kafka, make_topic, shared};
 use crate::manifests::Manifests;
 use crate::node::Node;
+use crate::proxy::{Cut, Proxy};
 use crate::records::end;
+use crate::redis::Redis;
 
 /// A channel press/news with endpoints, whose tokens say the role.
 fn manifests() -> Manifests {
@@ -312,4 +314,62 @@ async fn rule_21_what_is_published_over_http_is_in_kafka_before_it_is_answered()
     assert_eq!(published_and_killed(None).await, Ok(()));
     let broken = published_and_killed(Some(Rule::PublishThroughKafka)).await;
     println!("without it: {}", broken.expect_err("nobody notices"));
+}
+
+/// A channel's own mark does not say what Redis has forgotten of it, because of what comes over HTTP each is given only its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_over_http_and_redis_has_forgotten_is_read_again_by_whoever_gets_the_partition() {
+    let (kafka, mut redis, manifests, node) = (shared().await, Redis::start().await, manifests(), Node::start());
+    let (address, url) = (kafka.address(), redis.url());
+    make_topic(&address, &format!("{}.http", manifests.dead_letters), 1, &[]).await;
+    let replica = async || {
+        let with = With {
+            kafka: Some(&address),
+            redis: Some(&url),
+            ..With::default()
+        };
+        Gateway::start_with(&manifests.path(), with).await
+    };
+    let mut gateway = replica().await;
+    let proxy = Proxy::before(&gateway.address()).await;
+    let caller = Caller::of(&gateway);
+    let options = json!({"auth": {"token": caller.token}});
+    let client = node.connect(&format!("http://{}/news", proxy.address), options).await;
+    client.join("join", json!({"room": "a"})).await;
+    let publish = async |titles: std::ops::RangeInclusive<u64>| {
+        for title in titles {
+            let answer = caller
+                .post("/press/rooms/a/news", json!({"title": title.to_string()}), None)
+                .await;
+            assert_eq!(answer.0, 201, "{answer:?}");
+        }
+    };
+    publish(1..=5).await;
+    client.until("the first", |seen| seen.events.len() == 5).await;
+    let _: String = redis.ask(&["SAVE"]).await;
+
+    proxy.lead_to("127.0.0.1:9");
+    proxy.cut(0, Cut::Reset);
+    client.disconnected().await;
+    publish(6..=10).await;
+    gateway
+        .wait_for_metric("aldis_deliveries_total{channel=\"press/news\"}", 10.0)
+        .await;
+    redis.crash();
+    gateway.kill().await;
+    redis.restart().await;
+
+    let gateway = replica().await;
+    proxy.lead_to(&gateway.address());
+    let seen = client.until("all of it", |seen| seen.events.len() >= 10).await;
+    let titles: Vec<_> = seen
+        .events
+        .iter()
+        .map(|event| event.payload()["title"].clone())
+        .collect();
+    assert_eq!(
+        titles,
+        (1..=10).map(|title| json!(title.to_string())).collect::<Vec<_>>()
+    );
+    assert_eq!(seen.ready[1]["recovered"], true, "{seen:?}");
 }

@@ -134,7 +134,7 @@ impl<P: Publish> RedisAdapter<P> {
         known.map_or(-1, |known| (*known).min(unit.offset - 1))
     }
 
-    fn take_note(&self, keys: &Keys, topic: &Arc<str>, partition: i32, offset: i64) {
+    pub(super) fn take_note(&self, keys: &Keys, topic: &Arc<str>, partition: i32, offset: i64) {
         let mut taken = self.lock_taken();
         let known = taken
             .entry((keys.base().to_owned(), Arc::clone(topic), partition))
