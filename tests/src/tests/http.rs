@@ -355,8 +355,9 @@ async fn what_came_over_http_and_redis_has_forgotten_is_read_again_by_whoever_ge
     gateway
         .wait_for_metric("aldis_deliveries_total{channel=\"press/news\"}", 10.0)
         .await;
+    // It commits what it has taken, and nobody is left who remembers it.
+    gateway.terminate().await;
     redis.crash();
-    gateway.kill().await;
     redis.restart().await;
 
     let gateway = replica().await;
