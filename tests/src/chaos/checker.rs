@@ -180,9 +180,11 @@ fn judge<'h>(client: &'h Client, history: &'h History, numbers: &Numbers<'h>, ve
                     }
                     None => {}
                 }
+                // Of a room whose join was never acknowledged it is not known since when it is in it: from now on surely.
+                let since = position.as_ref().filter(|_| session.is_none());
                 let session = session.get_or_insert_with(Session::default);
                 for room in rooms {
-                    session.enter(room, at, position.as_ref());
+                    session.enter(room, at, since);
                 }
             }
             Saw::Joined { room, position } => {

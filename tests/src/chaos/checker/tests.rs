@@ -295,6 +295,22 @@ fn a_room_that_was_joined_later_counts_from_there() {
 }
 
 #[test]
+fn a_room_whose_join_was_not_acknowledged_counts_from_when_it_is_told() {
+    let mut story = Story::new();
+    story.0.clients[0].log.clear();
+    story.connected(1, false).ready(1, false, &[], position("e", 0));
+    story.away(14, 15, true, &["desk:1"], position("e", 0));
+    let unknown = Story(story.0.clone());
+    assert_eq!(story.events(3..10).faults(), [0; 6]);
+    let mut story = unknown;
+    assert_eq!(
+        story.events([3, 4, 5, 6, 8, 9]).faults()[0],
+        1,
+        "after that it has to come"
+    );
+}
+
+#[test]
 fn silence_and_refusals_are_found_and_an_outage_is_none() {
     let mut story = Story::new();
     story.events(0..9).saw(
