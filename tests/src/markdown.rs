@@ -1,9 +1,16 @@
 //! README.md, the pages in docs, and those of the examples: what they show, block by block.
+//!
+//! The operator's tests take this file too, by its path: they apply what it finds to an API server.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::kafka::repository;
+/// The clone's root.
+fn repository() -> &'static Path {
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let root = folders.find(|folder| folder.join("Cargo.lock").exists());
+    root.expect("the workspace has a lock file")
+}
 
 /// Begins a comment in the line before a block that no test can execute, and says why: `<!-- not run: needs a cluster -->`
 const NOT_RUN: &str = "<!-- not run: ";

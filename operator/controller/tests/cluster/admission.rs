@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, repository};
 use crate::control_plane::program;
 
 /// Applies a file as people do, without storing it.
-async fn dry_run(cluster: &Cluster, file: &std::path::Path) -> Result<(), String> {
+pub async fn dry_run(cluster: &Cluster, file: &std::path::Path) -> Result<(), String> {
     let mut command = Command::new(program("kubectl"));
     command.arg("--kubeconfig").arg(cluster.plane.kubeconfig());
     command

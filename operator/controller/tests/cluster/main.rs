@@ -11,8 +11,12 @@ mod cluster;
 
 mod pod;
 
+#[path = "../../../../tests/src/markdown.rs"]
+mod markdown;
+
 mod admission;
 mod chart;
+mod documents;
 mod exposed;
 mod gateways;
 mod leadership;
