@@ -26,13 +26,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use aldis_core::record::Record;
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::kafka::{self, client, millis};
+use crate::kafka::{Quiet, client, millis};
 
 /// What all our headers begin with. A record's own headers of such a name (it was a dead letter before) are replaced.
 pub const HEADER_PREFIX: &str = "aldis-dead-letter-";
@@ -274,17 +273,4 @@ fn config(bootstrap_servers: &[String], send_timeout: Duration) -> ClientConfig 
         .set("message.max.bytes", MESSAGE_MAX.to_string())
         .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string());
     config
-}
-
-/// Logs what ends the client, nothing else: [`DeadLetters::send`] says what became of each letter.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        kafka::log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka client error");
-    }
 }

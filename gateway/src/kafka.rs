@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// How long one request to a broker may take. Default of librdkafka is 60 s, in which a synchronous commit to a broker
 /// that hangs would hold a rebalance.
@@ -58,3 +61,21 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
         _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
     }
 }
+
+/// The context of a client that says by its answers what became of each thing: it logs what ends the client, nothing else.
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is an answer that was asked for (`enable.partition.eof`).
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::debug!(%error, reason, "kafka client error");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}

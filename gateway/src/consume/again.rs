@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::receive::record;
 use super::worker::take_caught;
 use super::{BATCH_RECORDS, READ_AHEAD_KIB, Take, TakeError};
-use crate::kafka::client;
+use crate::kafka::{Quiet, client};
 
 /// How long brokers may take for a record. 15 s; beyond it the whole is tried again.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,7 +47,7 @@ pub(super) async fn read<T: Take>(
     partition: i32,
     offsets: Range<i64>,
 ) -> Result<usize, TakeError> {
-    let consumer: StreamConsumer = config.create().map_err(TakeError::new)?;
+    let consumer: StreamConsumer<Quiet> = config.create_with_context(Quiet).map_err(TakeError::new)?;
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, partition, Offset::Offset(offsets.start))
         .and_then(|()| consumer.assign(&from))

@@ -22,6 +22,7 @@ use super::receive::record;
 use super::worker::take_caught;
 use super::{ALIVE_EVERY, BATCH_RECORDS, ConsumerState, Observe, Reached, Take, TakeError};
 use crate::adapter::TopicPartition;
+use crate::kafka::Quiet;
 use crate::sabotage::Rule;
 
 /// Every so many times it is said which partitions are owned though nothing has changed: it may be forgotten. 10, each 2 s.
@@ -125,7 +126,7 @@ impl<T: Take> Reader<T> {
     }
 
     async fn try_read(&self, partitions: &BTreeSet<TopicPartition>) -> Result<(), TakeError> {
-        let consumer: StreamConsumer = self.config.create().map_err(TakeError::new)?;
+        let consumer: StreamConsumer<Quiet> = self.config.create_with_context(Quiet).map_err(TakeError::new)?;
         let mut from = TopicPartitionList::new();
         for (topic, partition, committed) in self.committed(partitions).await? {
             // It begins where the group does: before what is forgotten, as whoever gets the partition.

@@ -2,6 +2,7 @@
 //!
 //! Its first assignment of a group takes 3.1 s, so each test makes the most of one group.
 
+mod again;
 mod fixture;
 mod groups;
 mod outages;

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use aldis_core::http::{CHANNEL_HEADER, Published};
 use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::kafka::{self, client, millis};
+use crate::kafka::{Quiet, client, millis};
 use crate::sabotage::Rule;
 
 /// How long a caller waits for Kafka. 10 s; then it is told to repeat with the same key.
@@ -230,19 +228,6 @@ impl Attempts {
         if self.by_key.get(&key).is_some_and(|attempt| attempt.began == began) {
             self.by_key.remove(&key);
         }
-    }
-}
-
-/// What becomes of each event says [`Publisher::publish`].
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        kafka::log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka client error");
     }
 }
 

@@ -21,6 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{Routed, append};
 use crate::adapter::{Adapter, ChannelRef, Mark, TopicPartition};
 use crate::consume::{self, BATCH_RECORDS, TakeError};
+use crate::kafka::Quiet;
 use crate::sabotage::Rule;
 use crate::sockets::Shared;
 
@@ -166,7 +167,7 @@ impl<A: Adapter> Follower<A> {
             Mark::At(mark) => mark + 1,
             Mark::None | Mark::Dropped(_) => self.from,
         };
-        let consumer: StreamConsumer = self.reader.create().map_err(TakeError::new)?;
+        let consumer: StreamConsumer<Quiet> = self.reader.create_with_context(Quiet).map_err(TakeError::new)?;
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(topic, *partition, Offset::Offset(next))
             .and_then(|()| consumer.assign(&from))
