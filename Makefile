@@ -55,7 +55,7 @@ test: ## everything that CI checks: formatting, lints, dependencies, structure a
 	@$(STAGE) tests scripts/with-kafka.sh cargo nextest run --locked --workspace
 	@$(STAGE) cluster-test scripts/cluster-test.sh
 
-# Not part of `make test`, nor are the short seeds yet. docs/reliability.md says what it does and what came of it.
+# Not part of `make test`, in which short seeds run. docs/reliability.md says what it does and what came of it.
 .PHONY: chaos
 chaos: ## break everything at random for a minute and check what clients saw (SEED=n, SEEDS=n, SABOTAGE=rule, PEER=node)
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka $(if $(PEER),peer)
@@ -70,9 +70,9 @@ chaos-sabotage: ## switch rules of delivery off, one after the other: chaos has 
 	@scripts/chaos-sabotage.sh
 
 .PHONY: chaos-short
-chaos-short: ## ten short seeds with fewer clients
+chaos-short: ## ten short seeds with fewer clients, as in make test
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka
-	@cargo nextest run --locked --workspace --run-ignored only --retries 0 -E 'test(short_chaos)'
+	@cargo nextest run --locked --workspace --retries 0 -E 'test(short_chaos)'
 
 # The last stage of `make test` alone, on whatever machine: as root, which a kubelet needs.
 .PHONY: cluster-test

@@ -80,7 +80,7 @@ async fn chaos_of_one_seed() {
     assert!(holds, "see {}", outcome.evidence.display());
 }
 
-/// `make chaos-short`: short seeds with fewer clients.
+/// Short seeds with fewer clients, in `make test`.
 async fn chaos_of_a_short_seed(seed: u64) {
     let plan = Plan {
         stock: 2,
@@ -99,7 +99,6 @@ async fn chaos_of_a_short_seed(seed: u64) {
 macro_rules! short_seeds {
     ($($test:ident: $seed:expr),* $(,)?) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "make chaos-short: until a hundred longer seeds have passed"]
         async fn $test() {
             chaos_of_a_short_seed($seed).await;
         })*
