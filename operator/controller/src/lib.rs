@@ -1,6 +1,7 @@
 //! aldis-operator: watches a cluster, and makes it what people declared.
 //!
 //! ```text
+//! crds     what the cluster has can carry what is written, or nothing is
 //! watch    stores of all kinds; nothing is written before every one is in sync
 //!   → world    what is there now, as aldis-operator's pure steps take it
 //!   → plan     validate, translate, objects, status: no I/O
@@ -19,6 +20,7 @@ mod plan;
 
 mod apply;
 mod backoff;
+mod crds;
 mod sweep;
 
 mod report;

@@ -14,6 +14,7 @@ pub struct Metrics {
     pub(crate) unreadable: IntGauge,
     pub(crate) backing_off: IntGauge,
     pub(crate) deleted: IntCounter,
+    pub(crate) crds_misfit: IntGauge,
 }
 
 impl Metrics {
@@ -46,6 +47,10 @@ impl Metrics {
                 "Gateways that could not be written and wait",
             )?,
             deleted: IntCounter::new("aldis_operator_deleted_total", "Objects deleted whose gateway is gone")?,
+            crds_misfit: IntGauge::new(
+                "aldis_operator_crds_misfit",
+                "1 while the cluster's CRDs lack what this operator writes, and nothing is written",
+            )?,
             registry,
         };
         let registry = &metrics.registry;
@@ -56,6 +61,7 @@ impl Metrics {
         registry.register(Box::new(metrics.unreadable.clone()))?;
         registry.register(Box::new(metrics.backing_off.clone()))?;
         registry.register(Box::new(metrics.deleted.clone()))?;
+        registry.register(Box::new(metrics.crds_misfit.clone()))?;
         Ok(metrics)
     }
 

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::apply::Applier;
 use crate::backoff::Backoff;
+use crate::crds::{self, Crds};
 use crate::leader::Lease;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, Remembered};
@@ -67,15 +68,24 @@ pub enum RunError {
 /// What ended it.
 pub async fn run(client: Client, settings: Settings) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new()?);
-    let (synced, is_synced) = tokio::sync::watch::channel(false);
-    let address = serve::start(settings.address, Arc::clone(&metrics), is_synced).await?;
+    let (ready, is_ready) = tokio::sync::watch::channel(Some("the CRDs are not looked at yet".to_owned()));
+    let address = serve::start(settings.address, Arc::clone(&metrics), is_ready).await?;
     tracing::info!(%address, "health and metrics");
+    let mut crds = Crds::new(&client);
+    while let Err(misfit) = crds.look().await {
+        tracing::error!("{misfit}");
+        metrics.crds_misfit.set(1);
+        ready.send_replace(Some(misfit.to_string()));
+        sleep(crds::LOOK).await;
+    }
+    metrics.crds_misfit.set(0);
+    ready.send_replace(Some("the stores are not in sync yet".to_owned()));
     let installation = &settings.installation;
     let (stores, mut watches) = watch::start(&client, settings.watch_namespace.as_deref(), &installation.id);
     let changes = watches.changes();
     let work = async {
         stores.synced().await.map_err(|_| RunError::Watch)?;
-        synced.send_replace(true);
+        ready.send_replace(None);
         tracing::info!("every store is in sync");
         let mut lease = Lease::claim(client.clone(), &settings.namespace, &settings.lease, &settings.identity).await?;
         if !lease.held().await {
@@ -83,7 +93,7 @@ pub async fn run(client: Client, settings: Settings) -> Result<(), RunError> {
         }
         tracing::info!(identity = settings.identity, "this replica writes");
         metrics.leader.set(1);
-        let mut writer = Writer::new(&client, &settings, Arc::clone(&metrics), stores);
+        let mut writer = Writer::new(&client, &settings, Arc::clone(&metrics), stores, crds);
         tokio::select! {
             () = lease.lost() => Err(RunError::LeaseLost),
             () = writer.run(changes) => Err(RunError::Watch),
@@ -109,10 +119,15 @@ struct Writer {
     failed: BTreeMap<ObjectName, (&'static str, String)>,
     resync: Instant,
     had_channels: bool,
+    crds: Crds,
+    /// When they are looked at again.
+    look: Instant,
+    /// Whether they fitted then.
+    fitted: bool,
 }
 
 impl Writer {
-    fn new(client: &Client, settings: &Settings, metrics: Arc<Metrics>, stores: Stores) -> Self {
+    fn new(client: &Client, settings: &Settings, metrics: Arc<Metrics>, stores: Stores, crds: Crds) -> Self {
         let reporter = Reporter {
             controller: aldis_crds::status::CONTROLLER_NAME.to_owned(),
             instance: Some(settings.identity.clone()),
@@ -129,6 +144,9 @@ impl Writer {
             failed: BTreeMap::new(),
             resync: Instant::now(),
             had_channels: false,
+            crds,
+            look: Instant::now(),
+            fitted: true,
         }
     }
 
@@ -154,6 +172,9 @@ impl Writer {
     }
 
     async fn pass(&mut self) {
+        if !self.crds_fit().await {
+            return;
+        }
         let world = World::now(&self.stores);
         if self.lost_everything(&world).await {
             tracing::warn!("the store of channels is empty and the cluster's is not: nothing is written");
@@ -177,6 +198,30 @@ impl Writer {
             tracing::warn!(%error, "cannot delete what nobody needs any more");
         }
         self.report(&world, &plan, &now).await;
+    }
+
+    /// Whether the CRDs are still those that this operator can write to. While the API server is away it is as it was.
+    async fn crds_fit(&mut self) -> bool {
+        if self.look > Instant::now() {
+            return self.fitted;
+        }
+        self.look = Instant::now() + crds::LOOK;
+        match self.crds.look().await {
+            Ok(()) if self.fitted => {}
+            Ok(()) => {
+                tracing::info!("the CRDs fit again");
+                self.fitted = true;
+                // Fields may have been dropped meanwhile.
+                self.resync = Instant::now();
+            }
+            Err(misfit) if misfit.is_certain() => {
+                tracing::error!("{misfit}");
+                self.fitted = false;
+            }
+            Err(misfit) => tracing::warn!("{misfit}"),
+        }
+        self.metrics.crds_misfit.set(i64::from(!self.fitted));
+        self.fitted
     }
 
     /// A list that was not empty before and is now may be an answer that was cut short: it is asked for again.

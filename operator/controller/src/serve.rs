@@ -15,24 +15,32 @@ use crate::metrics::Metrics;
 #[derive(Clone)]
 struct Served {
     metrics: Arc<Metrics>,
-    synced: Receiver<bool>,
+    ready: Receiver<NotReady>,
 }
 
-/// Serves `/health/live`, `/health/ready` (every store is in sync) and `/metrics` until it is dropped; gives where first.
+/// Why the operator can not work yet; `None`: it can.
+pub type NotReady = Option<String>;
+
+/// Serves `/health/live`, `/health/ready` (the CRDs fit and every store is in sync) and `/metrics` until it is dropped; gives where
+/// first.
 ///
 /// # Errors
 /// Where the port can not be had.
-pub async fn start(address: SocketAddr, metrics: Arc<Metrics>, synced: Receiver<bool>) -> std::io::Result<SocketAddr> {
+pub async fn start(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    ready: Receiver<NotReady>,
+) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
         .route("/health/live", get(|| async { "ok" }))
-        .route("/health/ready", get(ready))
+        .route("/health/ready", get(readiness))
         .route(
             "/metrics",
             get(async |State(served): State<Served>| served.metrics.text()),
         )
-        .with_state(Served { metrics, synced });
+        .with_state(Served { metrics, ready });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the port of health and metrics failed");
@@ -41,9 +49,9 @@ pub async fn start(address: SocketAddr, metrics: Arc<Metrics>, synced: Receiver<
     Ok(address)
 }
 
-async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
-    match *served.synced.borrow() {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the stores are not in sync yet"),
+async fn readiness(State(served): State<Served>) -> (StatusCode, String) {
+    match &*served.ready.borrow() {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason.clone()),
     }
 }

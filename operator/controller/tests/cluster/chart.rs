@@ -1,32 +1,100 @@
-//! The chart: what Helm makes of it, and whether its rights are enough.
+//! The charts: what Helm makes of them, and whether the rights are enough.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::cluster::{Cluster, repository};
 use crate::control_plane::program;
 
-/// What Helm renders.
-fn rendered(settings: &str) -> Result<String, String> {
+/// What Helm renders of a chart, in namespace `aldis-system`.
+fn render(chart: &str, release: &str, options: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program("helm"));
     command
-        .args(["template", "aldis"])
-        .arg(repository().join("charts/aldis"));
+        .args(["template", release])
+        .arg(repository().join("charts").join(chart));
     // Helm as it is built here takes the oldest for what is there.
-    command.args([
-        "--namespace",
-        "aldis-system",
-        "--kube-version",
-        "1.34.0",
-        "--set",
-        settings,
-    ]);
-    let output = command.output().unwrap();
+    command.args(["--namespace", "aldis-system", "--kube-version", "1.34.0"]);
+    let output = command.args(options).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     if output.status.success() {
         Ok(text(output.stdout))
     } else {
         Err(text(output.stderr))
     }
+}
+
+/// What Helm renders of the operator's chart.
+fn rendered(settings: &str) -> Result<String, String> {
+    render("aldis", "aldis", &["--set", settings])
+}
+
+/// In place of the dashboard, which is a file of its own.
+const DASHBOARD: &str = "    (charts/aldis/dashboards/gateways.json)\n";
+
+/// Without what is checked in elsewhere.
+fn without_dashboard(render: &str) -> String {
+    let dashboard = std::fs::read_to_string(repository().join("charts/aldis/dashboards/gateways.json")).unwrap();
+    let indented: String = dashboard.lines().map(|line| format!("    {line}\n")).collect();
+    render.replace(&indented, DASHBOARD)
+}
+
+/// `BLESS=1` writes them anew.
+#[test]
+fn the_charts_render_as_they_are_checked_in() {
+    let folder = repository().join("operator/controller/tests/fixtures/charts");
+    let mut wrong = Vec::new();
+    for values in ["smallest", "one-namespace", "monitored"] {
+        let file = folder.join(format!("{values}.values.yaml"));
+        let now = render("aldis", "aldis", &["--values", file.to_str().unwrap()]).unwrap();
+        let now = without_dashboard(&now);
+        assert_eq!(now.contains(DASHBOARD), values == "monitored", "{values}");
+        wrong.extend(differs(&folder.join(format!("{values}.yaml")), &now));
+    }
+    assert!(
+        wrong.is_empty(),
+        "look at what changed, then BLESS=1:\n{}",
+        wrong.join("\n")
+    );
+
+    // The other chart is its files, whatever is set.
+    for options in [&[][..], &["--set", "allowDowngrade=true"]] {
+        let now = render("aldis-crds", "aldis-crds", options).unwrap();
+        let mut expected = String::new();
+        for plural in aldis_crds::crd::plurals() {
+            let name = format!("templates/{plural}.yaml");
+            let text = std::fs::read_to_string(repository().join("charts/aldis-crds").join(&name)).unwrap();
+            assert!(
+                now.contains(&format!("---\n# Source: aldis-crds/{name}\n{text}")),
+                "{plural}"
+            );
+            expected += &text;
+        }
+        let lines = |text: &str| {
+            text.lines()
+                .filter(|line| *line != "---" && !line.starts_with("# Source"))
+                .count()
+        };
+        assert_eq!(lines(&now), expected.lines().count(), "there is more than CRDs");
+    }
+}
+
+/// The first line that is not as in the file, unless the file is to be written anew.
+fn differs(file: &Path, now: &str) -> Option<String> {
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(file, now).unwrap();
+        return None;
+    }
+    let before = std::fs::read_to_string(file).unwrap_or_default();
+    if before == now {
+        return None;
+    }
+    let mut lines = before.lines().zip(now.lines()).enumerate();
+    let at = lines.find(|(_, (before, now))| before != now);
+    let what = match at {
+        Some((line, (before, now))) => format!("line {}: {now:?} in place of {before:?}", line + 1),
+        None => format!("{} lines in place of {}", now.lines().count(), before.lines().count()),
+    };
+    Some(format!("{}: {what}", file.display()))
 }
 
 #[tokio::test]
@@ -75,7 +143,7 @@ fn values_are_checked_and_one_namespace_needs_no_rights_beyond_it() {
 }
 
 /// Names of metrics in a text, without the suffixes of histograms.
-fn metrics(text: &str) -> std::collections::BTreeSet<&str> {
+pub fn metrics(text: &str) -> std::collections::BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let names = words.filter(|word| word.starts_with("aldis_"));
     names.map(|name| name.strip_suffix("_bucket").unwrap_or(name)).collect()

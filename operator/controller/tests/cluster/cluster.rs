@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aldis_controller::run::{RunError, Settings, run};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, program};
 
 /// How long anything may take. 60 s: a watch that was cut backs off for some seconds, twice if it is unlucky.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -59,18 +60,45 @@ impl Cluster {
 
     /// With the rights of this account.
     pub async fn operator_as(&self, identity: &str, account: Option<&str>) -> Operator {
-        let settings = Settings {
-            installation: Installation {
-                id: "aldis-system.aldis".to_owned(),
-                gateway_image: "localhost/aldis-gateway:test".to_owned(),
-            },
-            watch_namespace: None,
-            namespace: "aldis-system".to_owned(),
-            lease: "aldis-operator".to_owned(),
-            identity: identity.to_owned(),
-            address: ([127, 0, 0, 1], 0).into(),
-        };
+        let settings = settings(identity, ([127, 0, 0, 1], 0).into());
         Operator(tokio::spawn(run(self.plane.client_as(account).await, settings)))
+    }
+
+    /// With where its health and metrics are.
+    pub async fn operator_at(&self, identity: &str) -> (Operator, String) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap();
+        drop(port);
+        let operator = Operator(tokio::spawn(run(self.client.clone(), settings(identity, address))));
+        until("its port is there", async || {
+            tokio::net::TcpStream::connect(address).await.ok()
+        })
+        .await;
+        (operator, address.to_string())
+    }
+
+    /// Installs a CRD of somebody else's, of `fixtures`.
+    pub async fn install(&self, fixture: &str) {
+        let file = repository().join("operator/controller/tests/fixtures").join(fixture);
+        let file = file.to_str().unwrap();
+        self.kubectl(&["apply", "--server-side", "-f", file]).await;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", file])
+            .await;
+    }
+
+    /// What kubectl prints.
+    pub async fn kubectl(&self, args: &[&str]) -> String {
+        let mut kubectl = Command::new(program("kubectl"));
+        kubectl.arg("--kubeconfig").arg(self.plane.kubeconfig()).args(args);
+        let output = tokio::task::spawn_blocking(move || kubectl.output().unwrap())
+            .await
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "kubectl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn api<K>(&self, namespace: &str) -> Api<K>
@@ -193,6 +221,20 @@ impl Cluster {
             find(&gateway.status?.conditions, expected)
         })
         .await
+    }
+}
+
+fn settings(identity: &str, address: std::net::SocketAddr) -> Settings {
+    Settings {
+        installation: Installation {
+            id: "aldis-system.aldis".to_owned(),
+            gateway_image: "localhost/aldis-gateway:test".to_owned(),
+        },
+        watch_namespace: None,
+        namespace: "aldis-system".to_owned(),
+        lease: "aldis-operator".to_owned(),
+        identity: identity.to_owned(),
+        address,
     }
 }
 

@@ -125,6 +125,8 @@ impl Cluster {
 #[tokio::test]
 async fn what_pages_and_examples_show_is_taken_by_an_api_server() {
     let cluster = Cluster::start().await;
+    // Of what the examples use beside Aldis.
+    cluster.install("scaledobjects.yaml").await;
     let manifests = manifests();
     let named: BTreeSet<_> = manifests
         .iter()

@@ -1,7 +1,5 @@
 //! What leads to listeners: as the gateway asks for it, and gone when it does not any more.
 
-use std::process::Command;
-
 use aldis_crds::NotificationGateway;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Api;
@@ -9,8 +7,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, repository, until};
-use crate::control_plane::program;
+use crate::cluster::{Cluster, until};
 
 impl Cluster {
     async fn expose(&self, expose: Value) {
@@ -25,15 +22,7 @@ impl Cluster {
     }
 
     async fn install_gateway_api(&self) {
-        let mut kubectl = Command::new(program("kubectl"));
-        kubectl.arg("--kubeconfig").arg(self.plane.kubeconfig());
-        kubectl
-            .args(["apply", "--server-side", "-f"])
-            .arg(repository().join("operator/controller/tests/fixtures/httproutes.yaml"));
-        let output = tokio::task::spawn_blocking(move || kubectl.output().unwrap())
-            .await
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.install("httproutes.yaml").await;
     }
 }
 

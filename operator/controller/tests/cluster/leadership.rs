@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cluster::{Cluster, micro_time, until};
 
 impl Cluster {
-    async fn holder(&self) -> Option<String> {
+    pub async fn holder(&self) -> Option<String> {
         let lease = self
             .api::<Lease>("aldis-system")
             .get_opt("aldis-operator")

@@ -16,9 +16,11 @@ mod markdown;
 
 mod admission;
 mod chart;
+mod crds;
 mod documents;
 mod exposed;
 mod gateways;
+mod keda;
 mod leadership;
 mod onboarding;
 mod ownership;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, until};
 
 impl Cluster {
-    async fn replicas(&self) -> i32 {
+    pub async fn replicas(&self) -> i32 {
         let deployment = self.api::<Deployment>("realtime").get("aldis-shared").await.unwrap();
         deployment.spec.unwrap().replicas.unwrap()
     }
 
     /// What an autoscaler does.
-    async fn scale(&self, replicas: i32) {
+    pub async fn scale(&self, replicas: i32) {
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
         let params = PatchParams {
             field_manager: Some("autoscaler".to_owned()),
@@ -28,7 +28,7 @@ impl Cluster {
     }
 
     /// Changes what pods are made of, and waits until the operator has written it.
-    async fn roll(&self, image: &str) {
+    pub async fn roll(&self, image: &str) {
         self.merge::<NotificationGateway>(
             "realtime",
             "shared",
