@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use aldis_crds::NotificationChannel;
+use aldis_crds::gateway::SaslMechanism;
 use aldis_crds::names::ChannelName;
 use aldis_manifest::{Located, Manifests, Origin, Problem, read_dir};
 use aldis_operator::validate::{Grants, Object, ObjectName, Objects, Others, Outcome, Reason, validate};
@@ -133,8 +134,23 @@ impl Declared {
     }
 }
 
-/// Channels that nobody can connect to. That is a default to be safe by, and mostly a field that was forgotten.
+/// Channels that nobody can connect to: that is a default to be safe by, and mostly a field that was forgotten. And gateways that
+/// show a password to whoever is on the way.
 fn warnings(manifests: &Manifests) -> Vec<Problem> {
+    let gateways = manifests.gateways.iter().enumerate();
+    let in_clear = gateways.filter_map(|(index, gateway)| {
+        let kafka = &gateway.value.spec.kafka;
+        let sasl = kafka.sasl.as_ref().filter(|_| kafka.tls.is_none())?;
+        let shown = match sasl.mechanism {
+            SaslMechanism::Plain => "the password goes over the network as it is, and so do records",
+            SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
+                "records go over the network in the clear, and nobody checks who the brokers are"
+            }
+        };
+        let (object, origin) = locate(manifests, Object::Gateway(index));
+        let message = format!("{shown}: add `tls: {{}}` with the brokers' TLS listener");
+        Some(origin.problem(&object, "spec.kafka.sasl", message))
+    });
     let channels = manifests.channels.iter().enumerate();
     let closed = channels.filter(|(_, channel)| channel.value.spec.authentication.is_none());
     let warning = |(index, _)| {
@@ -145,7 +161,7 @@ fn warnings(manifests: &Manifests) -> Vec<Problem> {
             "nobody may connect: name who may by `jwt` or `query`, or write `anonymous: {}` for everybody".to_owned(),
         )
     };
-    closed.map(warning).collect()
+    in_clear.chain(closed.map(warning)).collect()
 }
 
 /// The namespaces that channels are in and no file declares: each has the one label that a cluster gives it.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aldis_crds::configuration::Revision;
-use aldis_crds::contract::{GatewayConfig, Keys, RedisConfig, RedisKeys};
+use aldis_crds::contract::{GatewayConfig, KafkaKeys, Keys, RedisConfig, RedisKeys};
 use aldis_gateway::app::{Drain, ERASE_AFTER, Gateway, Settings};
 use aldis_gateway::consume::StartAt;
 use aldis_gateway::forward::PeerSettings;
@@ -270,8 +270,10 @@ pub(crate) fn choose<'v>(gateways: &'v [Validated], wanted: Option<&str>) -> Res
 impl Plan {
     /// Puts the Kafka and the ports in place that are used here, and makes the embedded broker's topics.
     fn prepare(&mut self, args: &DevArgs, kafka: &str, broker: Option<&mut Broker>) -> Result<(), KafkaError> {
+        // What the manifests name is in the cluster that they are for: credentials are shown to nobody else.
         self.config.kafka.bootstrap_servers = vec![kafka.to_owned()];
-        // What the manifests name is in the cluster that they are for.
+        (self.config.kafka.tls, self.config.kafka.sasl) = (false, None);
+        self.keys.kafka = KafkaKeys::default();
         self.config.redis = args.redis.as_ref().map(|url| RedisConfig {
             url: url.clone(),
             uid: self.config.kafka.group_id.clone(),

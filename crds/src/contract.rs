@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{NotificationChannelSpec, SecretKeyRef};
-use crate::gateway::Listener;
+use crate::gateway::{Listener, SaslMechanism};
 use crate::limits::ResolvedLimits;
 use crate::names::ChannelName;
 
@@ -50,6 +50,22 @@ pub struct KafkaConfig {
     /// For events that come over HTTP.
     #[serde(default = "crate::gateway::default_ingress_topic")]
     pub ingress_topic: String,
+    /// Over TLS; the certificates that it takes are keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
+    /// As whom; absent where brokers ask for no password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<SaslConfig>,
+}
+
+/// As whom the gateway comes to Kafka; user and password are keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SaslConfig {
+    /// What the brokers' listener asks for.
+    pub mechanism: SaslMechanism,
+    /// `namespace/name` of the Secret that the keys are from, for whoever has to mend them.
+    pub secret: String,
 }
 
 /// How to reach Redis.
@@ -107,12 +123,14 @@ pub struct Attachment {
     pub path: String,
 }
 
-/// Key material: of channels by tenant and reference, of listeners by name, and Redis'. Never serialised with the configuration, never
-/// printed; [`files`] is how it is handed over.
+/// Key material: of channels by tenant and reference, of listeners by name, Kafka's and Redis'. Never serialised with the
+/// configuration, never printed; [`files`] is how it is handed over.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     channels: BTreeMap<(String, SecretKeyRef), Secret>,
     listeners: BTreeMap<String, Certificate>,
+    /// How one gets into Kafka.
+    pub kafka: KafkaKeys,
     /// How one gets into Redis.
     pub redis: RedisKeys,
 }
@@ -145,8 +163,37 @@ impl fmt::Debug for Keys {
         f.debug_set()
             .entries(channels)
             .entries(listeners)
+            .entries(self.kafka.parts().map(|(part, _)| format!("kafka {part}")))
             .entries(self.redis.parts().map(|(part, _)| format!("redis {part}")))
             .finish()
+    }
+}
+
+/// How one gets into Kafka, and whom one trusts there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KafkaKeys {
+    /// The user.
+    pub username: Option<Secret>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Certificates of the authorities that are trusted, in PEM; those of the web where there are none.
+    pub ca: Option<Secret>,
+    /// What is shown to brokers that ask for a certificate.
+    pub certificate: Option<Certificate>,
+}
+
+impl KafkaKeys {
+    /// Those that there are, by the names that they have in a Secret.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
+        let certificate = self.certificate.as_ref();
+        let parts = [
+            ("username", self.username.as_ref()),
+            ("password", self.password.as_ref()),
+            ("ca.crt", self.ca.as_ref()),
+            ("tls.crt", certificate.map(|certificate| &certificate.chain)),
+            ("tls.key", certificate.map(|certificate| &certificate.key)),
+        ];
+        parts.into_iter().filter_map(|(part, secret)| Some((part, secret?)))
     }
 }
 

@@ -102,6 +102,62 @@ pub struct Kafka {
     #[serde(default = "default_ingress_topic")]
     #[schemars(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
     pub ingress_topic: String,
+    /// Over TLS, and how the brokers' certificates are checked: `{}` for those that authorities of the web have signed. Absent: not
+    /// encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// As whom. Absent: brokers ask for no password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
+}
+
+/// How the certificates of brokers are checked, and the gateway's own.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaTls {
+    /// Certificates of the authorities that are trusted (PEM), in a Secret in the gateway's namespace, labelled
+    /// `aldis.dev/use: gateway`. Default: those of the web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// What the gateway shows to brokers that ask for a certificate: a Secret of type `kubernetes.io/tls` in its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// As whom the gateway comes to Kafka.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sasl {
+    /// What the brokers' listener asks for. `PLAIN` shows them the password: only with `tls`.
+    pub mechanism: SaslMechanism,
+    /// A Secret in the gateway's namespace, labelled `aldis.dev/use: gateway`: `username` and `password`. A new one is tried, and
+    /// taken up while the gateway runs.
+    pub secret_ref: SecretRef,
+}
+
+/// How it is shown to brokers that the gateway knows the password.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// The password itself.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// A proof of it, with SHA-256.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// A proof of it, with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// As Kafka spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
 }
 
 /// How the gateway reaches Redis, 7 or later.

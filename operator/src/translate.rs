@@ -1,6 +1,6 @@
 //! translate: what is validated, in the words of the gateway. It cannot fail; keys stay beside it.
 
-use aldis_crds::contract::{CONTRACT_VERSION, GatewayConfig, KafkaConfig, RedisConfig};
+use aldis_crds::contract::{CONTRACT_VERSION, GatewayConfig, KafkaConfig, RedisConfig, SaslConfig};
 use aldis_crds::gateway::Listener;
 
 use crate::validate::{ObjectName, Validated};
@@ -20,6 +20,11 @@ pub fn translate(validated: &Validated) -> GatewayConfig {
             group_id: group_id.clone(),
             dead_letter_topic: kafka.dead_letter_topic.clone(),
             ingress_topic: kafka.ingress_topic.clone(),
+            tls: kafka.tls.is_some(),
+            sasl: kafka.sasl.as_ref().map(|sasl| SaslConfig {
+                mechanism: sasl.mechanism,
+                secret: format!("{}/{}", gateway.name.namespace, sasl.secret_ref.name),
+            }),
         },
         // What one consumer group has taken is marked in one place: so the group names it.
         redis: gateway.spec.redis.as_ref().map(|redis| RedisConfig {

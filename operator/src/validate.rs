@@ -22,6 +22,7 @@ use kube::core::ObjectMeta;
 mod index;
 
 mod gateway;
+mod gateway_keys;
 
 mod channel;
 mod compiled;
@@ -272,7 +273,7 @@ pub fn validate_again(objects: &Objects<'_>, compiled: &mut Compiled) -> Outcome
     for gateway in index.gateways.values() {
         let wrong = gateway::problems(gateway);
         if wrong.is_empty() {
-            let keys = gateway::keys(gateway, &index, &objects.other_secrets, &mut problems);
+            let keys = gateway_keys::keys(gateway, &index, &objects.other_secrets, &mut problems);
             let tenancy = Tenancy::new(gateway, &index, objects.grants);
             gateways.push(claims::settle(gateway, &candidates, &tenancy, keys, &mut problems));
             problems.extend(grants::problems(gateway, &index));

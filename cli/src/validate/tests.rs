@@ -245,3 +245,33 @@ fn a_channel_that_nobody_can_connect_to_is_served_and_warned_of() {
     assert_eq!((&json["ok"], &json["problems"]), (&json!(true), &json!([])));
     assert_eq!(json["warnings"][0]["field"], "spec.authentication");
 }
+
+#[test]
+fn a_gateway_that_shows_a_password_to_whoever_listens_is_served_and_warned_of() {
+    let kafka = "bootstrapServers: [";
+    for (mechanism, tls, shown) in [
+        (
+            "PLAIN",
+            "",
+            "the password goes over the network as it is, and so do records",
+        ),
+        (
+            "SCRAM-SHA-256",
+            "",
+            "records go over the network in the clear, and nobody checks who the brokers are",
+        ),
+        ("PLAIN", "tls: {}, ", ""),
+    ] {
+        let sasl = format!("sasl: {{mechanism: {mechanism}, secretRef: {{name: kafka-user}}}}, {tls}{kafka}");
+        let gateway = GATEWAY.replace(kafka, &sasl);
+        assert_ne!(gateway, GATEWAY);
+        let (text, verdict) = validated(
+            &[("gateway.yaml", &gateway), ("orders.yaml", CHANNEL)],
+            &["--no-secrets"],
+        );
+        assert!(verdict.is_ok(), "{text}");
+        let warned = text.contains(&format!("spec.kafka.sasl: {shown}: add `tls: {{}}`"));
+        assert_eq!(warned, !shown.is_empty(), "{text}");
+        assert_eq!(text.contains("warning"), warned, "{text}");
+    }
+}

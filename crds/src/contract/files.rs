@@ -4,6 +4,8 @@
 //! config.json                                    GatewayConfig; config.yaml is read too
 //! keys/channel_<namespace>_<secret>_<key>        what a channel's secretRef names
 //! keys/listener_<listener>_tls.crt, …_tls.key    what a listener ends TLS with
+//! keys/kafka_username, …_password, …_ca.crt      how one gets into Kafka, and whom one trusts there
+//! keys/kafka_tls.crt, …_tls.key                  what is shown to brokers that ask for a certificate
 //! keys/redis_username, …_password, …_ca.crt      how one gets into Redis, and whom one trusts there
 //! ```
 //! Names of key files are those of keys in a Secret too, so `keys/` may be one that is mounted. Namespaces, Secrets and
@@ -21,6 +23,7 @@ pub const MAX_KEY_FILE_NAME: usize = 253;
 
 const CHANNEL: &str = "channel";
 const LISTENER: &str = "listener";
+const KAFKA: &str = "kafka";
 const REDIS: &str = "redis";
 const USERNAME: &str = "username";
 const PASSWORD: &str = "password";
@@ -43,15 +46,18 @@ pub fn key_files(keys: &Keys) -> Vec<(String, &Secret)> {
         [(CHAIN, &certificate.chain), (KEY, &certificate.key)]
             .map(|(part, secret)| (format!("{LISTENER}_{listener}_{part}"), secret))
     });
+    let kafka = keys.kafka.parts();
+    let kafka = kafka.map(|(part, secret)| (format!("{KAFKA}_{part}"), secret));
     let redis = keys.redis.parts();
     let redis = redis.map(|(part, secret)| (format!("{REDIS}_{part}"), secret));
-    channels.chain(listeners).chain(redis).collect()
+    channels.chain(listeners).chain(kafka).chain(redis).collect()
 }
 
 /// The keys that files hold. Files of other names are not looked at, and half a certificate is none.
 pub fn keys_of<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Secret)>) -> Keys {
     let mut keys = Keys::default();
     let mut halves = std::collections::BTreeMap::<String, (Option<Secret>, Option<Secret>)>::new();
+    let mut of_kafka = (None, None);
     for (name, secret) in files {
         let mut parts = name.as_ref().splitn(4, '_');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -65,11 +71,19 @@ pub fn keys_of<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Secret)>) -> K
             (Some(LISTENER), Some(listener), Some(KEY), None) => {
                 halves.entry(listener.to_owned()).or_default().1 = Some(secret);
             }
+            (Some(KAFKA), Some(USERNAME), None, None) => keys.kafka.username = Some(secret),
+            (Some(KAFKA), Some(PASSWORD), None, None) => keys.kafka.password = Some(secret),
+            (Some(KAFKA), Some(CA), None, None) => keys.kafka.ca = Some(secret),
+            (Some(KAFKA), Some(CHAIN), None, None) => of_kafka.0 = Some(secret),
+            (Some(KAFKA), Some(KEY), None, None) => of_kafka.1 = Some(secret),
             (Some(REDIS), Some(USERNAME), None, None) => keys.redis.username = Some(secret),
             (Some(REDIS), Some(PASSWORD), None, None) => keys.redis.password = Some(secret),
             (Some(REDIS), Some(CA), None, None) => keys.redis.ca = Some(secret),
             _ => {}
         }
+    }
+    if let (Some(chain), Some(key)) = of_kafka {
+        keys.kafka.certificate = Some(Certificate { chain, key });
     }
     for (listener, halves) in halves {
         if let (Some(chain), Some(key)) = halves {
@@ -82,7 +96,7 @@ pub fn keys_of<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Secret)>) -> K
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::RedisKeys;
+    use crate::contract::{KafkaKeys, RedisKeys};
 
     fn reference(name: &str, key: &str) -> SecretKeyRef {
         SecretKeyRef {
@@ -102,6 +116,15 @@ mod tests {
             key: Secret::new("5"),
         };
         keys.insert_certificate("web", certificate);
+        keys.kafka = KafkaKeys {
+            username: Some(Secret::new("9")),
+            password: Some(Secret::new("10")),
+            ca: Some(Secret::new("11")),
+            certificate: Some(Certificate {
+                chain: Secret::new("12"),
+                key: Secret::new("13"),
+            }),
+        };
         keys.redis = RedisKeys {
             username: Some(Secret::new("6")),
             password: Some(Secret::new("7")),
@@ -117,6 +140,11 @@ mod tests {
                 "channel_tls_web_tls.crt",
                 "listener_web_tls.crt",
                 "listener_web_tls.key",
+                "kafka_username",
+                "kafka_password",
+                "kafka_ca.crt",
+                "kafka_tls.crt",
+                "kafka_tls.key",
                 "redis_username",
                 "redis_password",
                 "redis_ca.crt"
@@ -135,6 +163,8 @@ mod tests {
             "channel_bistro_jwt",
             "listener_web_tls.crt",
             "listener_web_other",
+            "kafka_tls.crt",
+            "kafka_other",
             "redis_other",
             "redis_password_",
             "..data",

@@ -269,6 +269,8 @@ mod tests {
                 group_id: String::new(),
                 dead_letter_topic: String::new(),
                 ingress_topic: String::new(),
+                tls: false,
+                sasl: None,
             },
             redis: None,
             listeners: Vec::new(),

@@ -3,12 +3,10 @@
 
 use aldis_crds::NotificationGateway;
 use aldis_crds::addresses::AddressRange;
+use aldis_crds::gateway::Listener;
 
-use aldis_crds::contract::{Keys, RedisKeys};
-use aldis_crds::gateway::{Listener, Redis};
-
-use super::index::{Entry, Index};
-use super::{Object, ObjectName, Others, Problem, Reason, secrets};
+use super::index::Entry;
+use super::{Object, Problem, Reason};
 
 /// Longest name of a gateway: its Service is called `aldis-<name>`, and 63 is the most that a Service may have.
 const MAX_NAME: usize = 57;
@@ -102,83 +100,4 @@ fn cors_problem(listener: &Listener) -> Option<String> {
         ),
         _ => None,
     }
-}
-
-/// What its listeners end TLS with, and how it gets into Redis. One whose certificate is missing keeps no other from being
-/// served; it is not opened.
-pub(super) fn keys(
-    gateway: &Entry<'_, NotificationGateway>,
-    index: &Index<'_>,
-    other_secrets: &Others,
-    problems: &mut Vec<Problem>,
-) -> Keys {
-    let mut keys = Keys::default();
-    for (position, listener) in gateway.value.spec.listeners.iter().enumerate() {
-        let Some(tls) = &listener.tls else { continue };
-        let name = ObjectName::new(&gateway.name.namespace, &tls.secret_ref.name);
-        let found = match index.secrets.get(&name) {
-            Some(secret) => secrets::certificate(secret),
-            None if other_secrets.have(&name) => continue,
-            None => Err((
-                Reason::SecretNotFound,
-                format!("there is no Secret {name}: create it with `kubectl create secret tls`"),
-            )),
-        };
-        match found {
-            Ok(certificate) => keys.insert_certificate(&listener.name, certificate),
-            Err((reason, message)) => problems.push(Problem::new(
-                Object::Gateway(gateway.index),
-                reason,
-                format!("spec.listeners[{position}].tls.secretRef.name"),
-                message,
-            )),
-        }
-    }
-    if let Some(redis) = &gateway.value.spec.redis {
-        keys.redis = redis_keys(redis, gateway, index, other_secrets, problems);
-    }
-    keys
-}
-
-/// How the gateway gets into Redis. Without what is missing it tries all the same: its clients are held, and no other's harm.
-fn redis_keys(
-    redis: &Redis,
-    gateway: &Entry<'_, NotificationGateway>,
-    index: &Index<'_>,
-    other_secrets: &Others,
-    problems: &mut Vec<Problem>,
-) -> RedisKeys {
-    let mut keys = RedisKeys::default();
-    let mut problem = |field: &str, (reason, message): (Reason, String)| {
-        let field = format!("spec.redis.{field}");
-        problems.push(Problem::new(Object::Gateway(gateway.index), reason, field, message));
-    };
-    let find = |name: &str| {
-        let name = ObjectName::new(&gateway.name.namespace, name);
-        secrets::of_gateway(&name, index, other_secrets)
-    };
-    if let Some(reference) = &redis.secret_ref {
-        match find(&reference.name) {
-            Ok(Some(secret)) => {
-                keys.username = secrets::optional(secret, "username");
-                match secrets::required(secret, "password") {
-                    Ok(password) => keys.password = Some(password),
-                    Err(missing) => problem("secretRef.name", missing),
-                }
-            }
-            Ok(None) => {}
-            Err(wrong) => problem("secretRef.name", wrong),
-        }
-    }
-    if let Some(reference) = redis.tls.as_ref().map(|tls| &tls.ca_secret_ref) {
-        match find(&reference.name) {
-            Ok(Some(secret)) => match secrets::pem(secret, &reference.key, secrets::CERTIFICATE) {
-                Ok(ca) => keys.ca = Some(ca),
-                Err(missing) => problem("tls.caSecretRef.key", missing),
-            },
-            Ok(None) => {}
-            Err(wrong) => problem("tls.caSecretRef.name", wrong),
-        }
-    }
-    keys
 }

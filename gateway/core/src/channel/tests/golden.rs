@@ -73,6 +73,8 @@ fn table(name: &str) -> (ChannelConfig, Table) {
             group_id: String::new(),
             dead_letter_topic: String::new(),
             ingress_topic: String::new(),
+            tls: false,
+            sasl: None,
         },
         redis: None,
         listeners: Vec::new(),
