@@ -5,7 +5,8 @@
 #
 # It listens on ${KAFKA_HOST:-127.0.0.1}:PORT and, for itself, on CONTROLLER_PORT (default PORT + 1). The process becomes java, so its pid
 # is the broker's: SIGTERM stops it, SIGKILL is a crash. Started again on the same DATA_DIR it goes on with what it had.
-# The jars come from `scripts/setup.sh kafka`. KAFKA_LOG_LEVEL (default warn) sets what it tells on standard error.
+# KAFKA_PROPERTIES names a file whose settings are added and win; KAFKA_SCRAM (SCRAM-SHA-512=[name=…,password=…]) is a user that the
+# first start makes. The jars come from `scripts/setup.sh kafka`. KAFKA_LOG_LEVEL (default warn) sets what it tells on standard error.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -47,12 +48,14 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=4194304
 P
+# Of a setting that is there twice, the last counts.
+if [ -n "${KAFKA_PROPERTIES:-}" ]; then cat "$KAFKA_PROPERTIES" >>"$data/server.properties"; fi
 
 # The serial collector and the first compiler alone: a second less to start, and no threads that the tests have no cores for.
 java=(java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto "-Dorg.slf4j.simpleLogger.defaultLogLevel=${KAFKA_LOG_LEVEL:-warn}" -cp "$lib/*")
 if [ ! -e "$data/log/meta.properties" ]; then
   cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 1-22)
   # A leading dash would read as an option.
-  "${java[@]}" -Xmx64m kafka.tools.StorageTool format --cluster-id "${cluster/#-/A}" --config "$data/server.properties" >/dev/null
+  "${java[@]}" -Xmx64m kafka.tools.StorageTool format --cluster-id "${cluster/#-/A}" --config "$data/server.properties" ${KAFKA_SCRAM:+--add-scram "$KAFKA_SCRAM"} >/dev/null
 fi
 exec "${java[@]}" -Xms64m -Xmx256m kafka.Kafka "$data/server.properties"

@@ -248,7 +248,14 @@ fn the_pods(channel: &NotificationChannel, parent: &Parent, well: &mut Vec<Strin
         parent.name
     ));
     let healths = || pods.iter().filter_map(|pod| Some((&pod.name, pod.health.as_ref()?)));
-    if let Some((pod, _)) = healths().find(|(_, health)| health["kafka"]["connected"] == false) {
+    if let Some((pod, health)) = healths().find(|(_, health)| health["kafka"]["connected"] == false) {
+        if let Some(refused) = health["kafka"]["refused"].as_str() {
+            let what = format!("pod {pod} is not let into Kafka: {refused}");
+            return wrong(
+                what,
+                "mend the Secret, or what the brokers know of it: it is tried again by itself",
+            );
+        }
         return wrong(
             format!("pod {pod} cannot reach Kafka"),
             format!(

@@ -93,7 +93,7 @@ impl Acknowledger {
 /// What a pod says now.
 fn lease(gateway: &GatewayName, pod: &Pod, status: &Status, now: Timestamp) -> Value {
     let in_force = status.in_force();
-    let cannot = cannot_serve(&in_force);
+    let cannot = cannot_serve(&in_force, status.kafka_refused().as_deref());
     let serves = match status.phase() {
         Phase::Serving if cannot.len() <= MAX_TOLD => in_force.hash.as_str(),
         _ => "",
@@ -118,7 +118,7 @@ fn lease(gateway: &GatewayName, pod: &Pod, status: &Status, now: Timestamp) -> V
 }
 
 /// By hash, of a channel or of all: what is wrong.
-fn cannot_serve(in_force: &InForce) -> BTreeMap<String, String> {
+fn cannot_serve(in_force: &InForce, kafka_refused: Option<&String>) -> BTreeMap<String, String> {
     let mut cannot = BTreeMap::new();
     let channels = in_force.config.iter().flat_map(|config| &config.channels);
     let parts: BTreeMap<_, _> = channels.map(|channel| &channel.channel).zip(&in_force.parts).collect();
@@ -132,7 +132,7 @@ fn cannot_serve(in_force: &InForce) -> BTreeMap<String, String> {
     let listener = listener.map(|(name, problem)| format!("listener {name}: {problem}"));
     let restart = in_force.needs_restart.first();
     let restart = restart.map(|field| format!("a change of {field} needs other pods"));
-    if let Some(problem) = listener.or(restart) {
+    if let Some(problem) = listener.or(restart).or_else(|| kafka_refused.cloned()) {
         cannot.insert(in_force.hash.clone(), cut(&problem));
     }
     cannot
@@ -217,6 +217,8 @@ mod tests {
         assert_eq!(serves, now.hash);
         assert_eq!(cannot.keys().collect::<Vec<_>>(), [&now.parts[0]]);
         assert!(cannot[&now.parts[0]].starts_with("spec.routes[0].when: é"));
+        status.set_kafka_refused(Some("Kafka refuses the user".to_owned()));
+        assert_eq!(said(&status).1[&now.hash], "Kafka refuses the user");
         status.set_bad_listeners(vec![("web".to_owned(), BadListener::NoCertificate)]);
         assert!(said(&status).1[&now.hash].starts_with("listener web: there is no certificate"));
         status.enter(Phase::Draining);

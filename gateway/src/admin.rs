@@ -112,7 +112,12 @@ async fn health(State(admin): State<Admin>) -> impl IntoResponse {
         "ready": admin.status.is_ready(),
         "problems": problems,
         "config": admin.status.in_force().hash,
-        "kafka": { "connected": consumer.connected, "missingTopics": consumer.missing, "deadLettersWaiting": waiting },
+        "kafka": {
+            "connected": consumer.connected,
+            "missingTopics": consumer.missing,
+            "deadLettersWaiting": waiting,
+            "refused": admin.status.kafka_refused().as_deref(),
+        },
     }))
 }
 

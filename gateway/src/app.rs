@@ -10,7 +10,7 @@ use aldis_core::channel::Channel;
 use aldis_core::table::Table;
 use aldis_crds::configuration::Revision;
 use aldis_crds::contract::files::key_files;
-use aldis_crds::contract::{GatewayConfig, KafkaConfig, Keys, RedisConfig};
+use aldis_crds::contract::{GatewayConfig, KafkaConfig, RedisConfig};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
@@ -29,6 +29,7 @@ use crate::forward::{self, PeerSettings};
 use crate::http::{Http, Publisher};
 use crate::hub::Hub;
 use crate::jwks::Jwks;
+use crate::kafka::Access;
 use crate::limits::{Permits, Rates};
 use crate::listener::close::Pace;
 use crate::listeners::{Listeners, Ports};
@@ -40,6 +41,7 @@ use crate::sockets::{self, Shared as SharedOver};
 use crate::status::{InForce, Phase, Rejected, Status};
 use crate::traces;
 
+mod brokers;
 mod choose;
 mod counts;
 mod erase;
@@ -47,7 +49,8 @@ mod forwarding;
 mod granted;
 mod upkeep;
 
-use choose::{choose_adapter, endpoint};
+use brokers::{follow_brokers, reach};
+use choose::choose_adapter;
 pub use counts::{Counted, Counts};
 use granted::{history_bytes, most_per_address};
 use upkeep::{keep_sessions, sweep};
@@ -116,6 +119,8 @@ pub struct Gateway {
     /// As it was at start; it needs a restart to change.
     kafka: KafkaConfig,
     redis: Option<RedisConfig>,
+    /// How every client of Kafka gets in.
+    access: Access,
     shared: Arc<Shared>,
     listeners: Arc<Listeners<Chosen>>,
     status: Arc<Status>,
@@ -168,20 +173,20 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             clock,
         });
-        let dead_letters =
-            DeadLetters::new(&config.kafka.bootstrap_servers).context("the dead letters' producer can not be made")?;
+        let access = Access::new(reach(&config.kafka, &revision.keys).map_err(anyhow::Error::msg)?);
+        let dead_letters = DeadLetters::new(&access).context("the dead letters' producer can not be made")?;
         let pipeline = Pipeline::new(
             Arc::clone(&shared),
             dead_letters,
             config.kafka.dead_letter_topic.clone(),
-            &config.kafka.bootstrap_servers,
+            access.clone(),
         );
-        let publisher = Publisher::new(&config.kafka.bootstrap_servers, &config.kafka.ingress_topic)
+        let publisher = Publisher::new(&access, &config.kafka.ingress_topic)
             .context("the producer of what comes over HTTP can not be made")?;
         let http = Http::new(Arc::clone(&shared), publisher, Arc::clone(&status));
         let (topics, topics_receiver) = watch::channel(BTreeSet::new());
         let consumer_settings = ConsumerSettings {
-            bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+            access: access.clone(),
             group_id: config.kafka.group_id.clone(),
             start_at,
         };
@@ -207,6 +212,7 @@ impl Gateway {
         let gateway = Self {
             kafka: config.kafka.clone(),
             redis: config.redis.clone(),
+            access,
             listeners: Arc::new(Listeners::new(
                 ports,
                 http,
@@ -230,6 +236,12 @@ impl Gateway {
         gateway.status.enter(Phase::Serving);
         tokio::spawn(gateway.upkeep());
         tokio::spawn(gateway.follow_link());
+        tokio::spawn(follow_brokers(
+            gateway.access.clone(),
+            Arc::clone(&gateway.status),
+            Arc::clone(&gateway.shared.metrics),
+            gateway.stop_consuming.clone(),
+        ));
         tokio::spawn(erase::gone(
             Arc::clone(&gateway.shared),
             Arc::clone(&gateway.status),
@@ -263,7 +275,7 @@ impl Gateway {
         let gone: Vec<_> = before.filter(|channel| !stays(channel)).cloned().collect();
         let topics = table.topics();
         self.shared.jwks.follow(&table);
-        self.renew_redis(keys);
+        self.renew_keys(keys);
         self.shared.entrance.set_per_address(most_per_address(&table));
         self.shared.adapter.set_history_bytes(history_bytes(&table));
         self.shared.metrics.follow(Known::of(&table, &config.listeners));
@@ -300,16 +312,6 @@ impl Gateway {
         // Last: who sees it counted sees all of it in force.
         self.shared.metrics.configured(channels, bad);
         wanted.clone_from(revision);
-    }
-
-    /// Credentials change while it runs: each connection uses the newest that there are.
-    fn renew_redis(&self, keys: &Keys) {
-        if let (ChosenAdapter::Redis(adapter), Some(redis)) = (&self.shared.adapter, &self.redis) {
-            match endpoint(redis, keys) {
-                Ok(endpoint) => adapter.reach(endpoint),
-                Err(error) => tracing::error!(error, "the new keys for redis can not be used, the last good ones stay"),
-            }
-        }
     }
 
     /// What has changed that is not in force before a restart.

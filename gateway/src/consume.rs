@@ -14,6 +14,8 @@
 //!   [`REVOKE_BUDGET`] to finish the batch in hand, its offset is committed, then it is fenced: a worker that finishes
 //!   later stores nothing. librdkafka pauses all partitions of a replica while it waits for that answer, so it is short.
 //! - **Where a new group starts**: see [`StartAt`].
+//! - **Other credentials**: see [`crate::kafka::Access`]. The consumer leaves its group and joins it anew, with what it has been told
+//!   of topics so far: nothing is missed, and what is read twice marks pass over.
 //! - **Kafka away**, at start or later: librdkafka keeps trying. [`ConsumerState::connected`] says so, and one line of log
 //!   per change. Topics that do not exist yet are in [`ConsumerState::missing`] and are picked up when they are created.
 
@@ -25,6 +27,7 @@ mod offsets;
 mod rebalance;
 mod receive;
 mod release;
+mod renew;
 mod stand_in;
 mod start;
 mod survey;
@@ -39,14 +42,15 @@ use std::time::Duration;
 
 use aldis_core::record::Record;
 use aldis_crds::names::ChannelName;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::TopicPartition;
+use crate::kafka::Access;
 
+pub(crate) use self::again::reader;
 pub use self::backlog::{BATCH_BYTES, BATCH_RECORDS, HIGH_WATER_BYTES, HIGH_WATER_RECORDS, Marks};
 pub use self::errors::ErrorReason;
 pub(crate) use self::receive::record;
@@ -209,11 +213,6 @@ impl TakeError {
     }
 }
 
-/// What a consumer is made of that is in no group, and commits nothing.
-pub(crate) fn reader(bootstrap_servers: &[String]) -> ClientConfig {
-    again::config(bootstrap_servers)
-}
-
 /// Gets told what the consumer does, for metrics. Calls come from the hot path: count, and return.
 pub trait Observe: Send + Sync + 'static {
     /// A record was received; `bytes` are those of its key, value and headers, and a little more.
@@ -272,10 +271,10 @@ pub enum StartAt {
 }
 
 /// How to reach Kafka, and as who.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConsumerSettings {
-    /// `host:port` of brokers to start from.
-    pub bootstrap_servers: Vec<String>,
+    /// How brokers are reached. Where that changes, the consumer leaves its group and joins it anew.
+    pub access: Access,
     /// Consumer group of all replicas of this gateway.
     pub group_id: String,
     /// Where a new group starts.
@@ -375,8 +374,15 @@ fn spawn_within<T: Take>(
 ) -> Result<ConsumerHandle, ConsumeError> {
     let (state_tx, state) = watch::channel(ConsumerState::default());
     let group = settings.group_id.clone();
-    let receiver = receive::Receiver::new(settings, limits, topics, take, observe, state_tx)
-        .map_err(|source| ConsumeError { group, source })?;
-    let task = tokio::spawn(receiver.run(shutdown));
+    let parts = renew::Parts {
+        settings,
+        limits,
+        topics,
+        take,
+        observe,
+        state: state_tx,
+    };
+    let running = renew::start(parts, shutdown).map_err(|source| ConsumeError { group, source })?;
+    let task = tokio::spawn(running);
     Ok(ConsumerHandle { state, task })
 }

@@ -29,9 +29,9 @@ use aldis_core::record::Record;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 
-use crate::kafka::{Quiet, client, millis};
+use crate::kafka::{Access, Producer, Reach, millis};
 
 /// What all our headers begin with. A record's own headers of such a name (it was a dead letter before) are replaced.
 pub const HEADER_PREFIX: &str = "aldis-dead-letter-";
@@ -127,32 +127,35 @@ impl DeadLetterError {
 
 /// Writes dead letters, to any topic.
 pub struct DeadLetters {
-    together: FutureProducer<Quiet>,
+    together: Producer,
     /// One letter each request, so that a broker's "too large" speaks of this one alone. Made when it is first needed.
-    alone: OnceLock<FutureProducer<Quiet>>,
-    config: ClientConfig,
+    alone: OnceLock<Producer>,
+    access: Access,
+    send_timeout: Duration,
 }
 
 impl DeadLetters {
-    /// Connects in the background. `bootstrap_servers` are `host:port`.
+    /// Connects in the background. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the settings themselves are refused.
-    pub fn new(bootstrap_servers: &[String]) -> KafkaResult<Self> {
-        Self::within(SEND_TIMEOUT, bootstrap_servers)
+    pub fn new(access: &Access) -> KafkaResult<Self> {
+        Self::within(SEND_TIMEOUT, access)
     }
 
-    fn within(send_timeout: Duration, bootstrap_servers: &[String]) -> KafkaResult<Self> {
-        let config = config(bootstrap_servers, send_timeout);
-        let together = config
-            .clone()
-            .set("batch.size", BATCH_BYTES.to_string())
-            .set("linger.ms", millis(LINGER))
-            .create_with_context(Quiet)?;
+    fn within(send_timeout: Duration, access: &Access) -> KafkaResult<Self> {
+        let together = Producer::new(access, move |reach| {
+            let mut config = config(reach, send_timeout);
+            config
+                .set("batch.size", BATCH_BYTES.to_string())
+                .set("linger.ms", millis(LINGER));
+            config
+        })?;
         Ok(Self {
             together,
             alone: OnceLock::new(),
-            config,
+            access: access.clone(),
+            send_timeout,
         })
     }
 
@@ -187,21 +190,25 @@ impl DeadLetters {
         written.map_err(|error| DeadLetterError::new(topic, error))
     }
 
-    fn alone(&self) -> KafkaResult<&FutureProducer<Quiet>> {
+    fn alone(&self) -> KafkaResult<&Producer> {
         if let Some(alone) = self.alone.get() {
             return Ok(alone);
         }
-        let mut config = self.config.clone();
-        config.set("batch.num.messages", "1").set("linger.ms", "0");
-        let alone = config.create_with_context(Quiet)?;
+        let send_timeout = self.send_timeout;
+        let alone = Producer::new(&self.access, move |reach| {
+            let mut config = config(reach, send_timeout);
+            config.set("batch.num.messages", "1").set("linger.ms", "0");
+            config
+        })?;
         Ok(self.alone.get_or_init(|| alone))
     }
 }
 
-async fn write(producer: &FutureProducer<Quiet>, topic: &str, record: &Record, why: &Why, cut: Cut) -> KafkaResult<()> {
+async fn write(producer: &Producer, topic: &str, record: &Record, why: &Why, cut: Cut) -> KafkaResult<()> {
     let mut letter = FutureRecord::<[u8], [u8]>::to(topic).headers(headers(record, why, cut));
     letter.key = record.key.as_deref().filter(|_| cut < Cut::All);
     letter.payload = record.value.as_deref().filter(|_| cut < Cut::Value);
+    let producer = producer.live();
     let sent = producer.send(letter, QUEUE_TIMEOUT).await;
     sent.map(drop).map_err(|(error, _)| error)
 }
@@ -264,8 +271,8 @@ fn is_too_large(error: &KafkaError) -> bool {
     )
 }
 
-fn config(bootstrap_servers: &[String], send_timeout: Duration) -> ClientConfig {
-    let mut config = client(bootstrap_servers, "aldis-gateway-dead-letters");
+fn config(reach: &Reach, send_timeout: Duration) -> ClientConfig {
+    let mut config = reach.client("aldis-gateway-dead-letters");
     config
         .set("acks", "all")
         .set("message.timeout.ms", millis(send_timeout))

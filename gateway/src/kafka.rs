@@ -2,12 +2,18 @@
 //!
 //! librdkafka keeps trying by itself for as long as the client lives: a broker that is absent is never an error here.
 
+mod access;
+mod producer;
+mod reach;
+
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+pub use self::access::Access;
+pub(crate) use self::access::Context;
+pub(crate) use self::producer::Producer;
+pub use self::reach::Reach;
 
 /// How long one request to a broker may take. Default of librdkafka is 60 s, in which a synchronous commit to a broker
 /// that hangs would hold a rebalance.
@@ -27,10 +33,10 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// cluster lets later members of a group wait just that long.
 pub const METADATA_REFRESH: Duration = Duration::from_secs(4);
 
-/// What every client starts from.
+/// What every client starts from, but for how it gets in: that is [`Reach::client`].
 ///
 /// `bootstrap_servers` are `host:port`; `client_id` is how brokers name the client in their logs and quotas.
-pub fn client(bootstrap_servers: &[String], client_id: &str) -> ClientConfig {
+pub(crate) fn client(bootstrap_servers: &[String], client_id: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap_servers.join(","))
@@ -61,21 +67,3 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
         _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
     }
 }
-
-/// The context of a client that says by its answers what became of each thing: it logs what ends the client, nothing else.
-pub struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is an answer that was asked for (`enable.partition.eof`).
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            tracing::debug!(%error, reason, "kafka client error");
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}

@@ -113,6 +113,8 @@ metrics! {
     rebalances: IntCounterVec("aldis_consumer_rebalances_total", "Rebalances of the consumer group that touched this replica.", ["change"]);
     consumer_errors: IntCounterVec("aldis_consumer_errors_total", "Errors of the Kafka consumer by reason. It tries on by itself, but after `fatal`.", ["reason"]);
     connected: IntGauge("aldis_consumer_connected", "1 while Kafka's brokers can be reached.");
+    kafka_refused: IntGauge("aldis_kafka_refused", "1 while Kafka's brokers refuse the user, or TLS: by the credentials in force or by newer ones. What is connected goes on.");
+    kafka_renewed: IntCounter("aldis_kafka_renewed_total", "Times that all Kafka clients were made anew with other credentials.");
     /// decode and route
     records: IntCounterVec("aldis_records_total", "Records by channel and what became of them.", ["channel", "outcome"]);
     dead_letters: IntCounterVec("aldis_dead_letters_total", "Records that a channel could not process, by reason.", ["channel", "reason"]);
@@ -346,6 +348,14 @@ impl Metrics {
         self.marks_dropped
             .with_label_values(&[channel.to_string().as_str()])
             .inc();
+    }
+
+    pub(crate) fn kafka_refused(&self, refused: bool) {
+        self.kafka_refused.set(refused.into());
+    }
+
+    pub(crate) fn kafka_renewed(&self) {
+        self.kafka_renewed.inc();
     }
 
     pub(crate) fn adapter_live(&self, live: bool) {

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::adapter::{Adapter, AdapterError, ChannelRef, Keep, Mark, TopicPartition, Unit};
 use crate::consume::{Reached, Take, TakeError};
 use crate::dead_letter::DeadLetters;
+use crate::kafka::Access;
 use crate::metrics::RecordOutcome;
 use crate::sabotage::Rule;
 use crate::sockets::Shared;
@@ -85,17 +86,12 @@ struct ChannelBatch {
 
 impl<A: Adapter> Pipeline<A> {
     /// A pipeline into the adapter. `dead_letter_topic` is for channels that name none, or one that can not be written;
-    /// from `bootstrap_servers` (`host:port`) a channel that is behind reads by itself.
-    pub fn new(
-        shared: Arc<Shared<A>>,
-        dead_letters: DeadLetters,
-        dead_letter_topic: String,
-        bootstrap_servers: &[String],
-    ) -> Self {
+    /// by `access` a channel that is behind reads by itself.
+    pub fn new(shared: Arc<Shared<A>>, dead_letters: DeadLetters, dead_letter_topic: String, access: Access) -> Self {
         Self {
             outbox: Outbox::new(dead_letters, dead_letter_topic, Arc::clone(&shared.metrics)),
             progress: Progress::default(),
-            followers: Followers::new(Arc::clone(&shared), bootstrap_servers),
+            followers: Followers::new(Arc::clone(&shared), access),
             over_http: ChannelName {
                 namespace: String::new(),
                 name: OVER_HTTP.to_owned(),

@@ -59,6 +59,7 @@ pub struct Status {
     in_force: ArcSwap<InForce>,
     rejected: ArcSwapOption<Rejected>,
     link: ArcSwap<Link>,
+    kafka_refused: ArcSwapOption<String>,
     changed: Notify,
 }
 
@@ -70,6 +71,7 @@ impl Default for Status {
             rejected: ArcSwapOption::empty(),
             // So it is without a Redis.
             link: ArcSwap::from_pointee(Link::Live),
+            kafka_refused: ArcSwapOption::empty(),
             changed: Notify::new(),
         }
     }
@@ -130,6 +132,16 @@ impl Status {
         self.link.store(Arc::new(link));
     }
 
+    pub(crate) fn set_kafka_refused(&self, reason: Option<String>) {
+        self.kafka_refused.store(reason.map(Arc::new));
+        self.changed.notify_one();
+    }
+
+    /// Why Kafka's brokers do not let the gateway in, by the credentials in force or by newer ones.
+    pub fn kafka_refused(&self) -> Option<Arc<String>> {
+        self.kafka_refused.load_full()
+    }
+
     /// Whether clients should come to this gateway rather than to its peers.
     pub fn is_ready(&self) -> bool {
         self.not_ready().is_none()
@@ -150,7 +162,8 @@ impl Status {
         }
     }
 
-    /// What is wrong, each as the thing that is: `configuration`, `channels`, `listeners`, `restart`, `redis`.
+    /// What is wrong, each as the thing that is: `configuration`, `channels`, `listeners`, `restart`, `redis`,
+    /// `kafka_credentials`.
     pub fn degraded(&self) -> Vec<&'static str> {
         let in_force = self.in_force.load();
         let problems = [
@@ -159,6 +172,7 @@ impl Status {
             ("listeners", !in_force.bad_listeners.is_empty()),
             ("restart", !in_force.needs_restart.is_empty()),
             ("redis", **self.link.load() != Link::Live),
+            ("kafka_credentials", self.kafka_refused.load().is_some()),
         ];
         problems
             .into_iter()
@@ -208,6 +222,13 @@ mod tests {
         assert_eq!(status.degraded(), [""; 0], "the next good one ends that");
         status.set_link(Link::Away);
         assert_eq!((status.is_ready(), status.degraded()), (true, vec!["redis"]));
+        status.set_link(Link::Live);
+        status.set_kafka_refused(Some("no such user".to_owned()));
+        assert_eq!(
+            (status.is_ready(), status.degraded()),
+            (true, vec!["kafka_credentials"])
+        );
+        status.set_kafka_refused(None);
         status.set_link(Link::Deaf);
         assert!(!status.is_ready(), "its peers hear Redis");
         status.set_link(Link::Live);

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 
 use crate::deadline::until;
 
+pub(crate) mod secure;
+
 /// `host:port` of a Kafka that serves the whole run.
 const SHARED_ENV: &str = "ALDIS_TEST_KAFKA";
 
@@ -32,6 +34,8 @@ pub(crate) struct Kafka {
     data: TempDir,
     host: String,
     port: u16,
+    /// What else its configuration says, and what its first start is given.
+    more: Vec<(&'static str, String)>,
 }
 
 impl Kafka {
@@ -47,6 +51,7 @@ impl Kafka {
             host: host.to_owned(),
             data: tempfile::tempdir().unwrap(),
             port: free_ports(),
+            more: Vec::new(),
         }
     }
 
@@ -60,7 +65,7 @@ impl Kafka {
         let log = File::create(self.log()).unwrap();
         let mut command = Command::new(repository().join("scripts/kafka.sh"));
         command.arg(self.data.path().join("broker")).arg(self.port.to_string());
-        command.env("KAFKA_HOST", &self.host);
+        command.env("KAFKA_HOST", &self.host).envs(self.more.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         until("Kafka answers", async || {

@@ -89,6 +89,11 @@ impl Manifests {
 
     /// Writes the gateway with these fields beside its Kafka, indented as they are below `spec`.
     pub(crate) fn gateway_with(&self, fields: &str) {
+        self.gateway_at("kafka:9092", "", fields);
+    }
+
+    /// The same with this broker, and what else is so of its Kafka (`tls: {}, sasl: {…}`).
+    pub(crate) fn gateway_at(&self, broker: &str, kafka: &str, fields: &str) {
         let Self {
             dead_letters, group, ..
         } = self;
@@ -99,7 +104,7 @@ impl Manifests {
 kind: NotificationGateway
 metadata: {{name: shared, namespace: press}}
 spec:
-  kafka: {{bootstrapServers: [\"kafka:9092\"], groupId: {group}, deadLetterTopic: {dead_letters}, ingressTopic: {dead_letters}.http}}
+  kafka: {{bootstrapServers: [\"{broker}\"], groupId: {group}, deadLetterTopic: {dead_letters}, ingressTopic: {dead_letters}.http, {kafka}}}
   {fields}
 "
             ),

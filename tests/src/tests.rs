@@ -31,6 +31,7 @@ mod http;
 mod images;
 mod invariants;
 mod issuers;
+mod kafka_secrets;
 mod limits;
 mod listeners;
 mod logs;

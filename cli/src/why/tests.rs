@@ -175,6 +175,14 @@ fn the_first_thing_that_is_wrong_is_told_with_what_mends_it() {
             first(
                 well(),
                 accepted(),
+                one(json!({ "kafka": { "connected": false, "refused": "check Secret realtime/kafka" } })),
+            ),
+            "pod aldis-shared-a is not let into Kafka: check Secret realtime/kafka → mend the Secret",
+        ),
+        (
+            first(
+                well(),
+                accepted(),
                 one(json!({ "kafka": { "connected": true, "missingTopics": ["orders"] } })),
             ),
             "there is no topic orders in Kafka → create it",

@@ -7,24 +7,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aldis_core::record::Record;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{Consumer, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::receive::record;
 use super::worker::take_caught;
 use super::{BATCH_RECORDS, READ_AHEAD_KIB, Take, TakeError};
-use crate::kafka::{Quiet, client};
+use crate::kafka::{Access, Context};
 
 /// How long brokers may take for a record. 15 s; beyond it the whole is tried again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What such a reader is made of, and one that stands in for a dead replica. It is in no group, and commits nothing.
-pub(super) fn config(bootstrap_servers: &[String]) -> ClientConfig {
-    let mut config = client(bootstrap_servers, "aldis-gateway-again");
-    config
+/// Such a reader, and one that stands in for a dead replica. It is in no group, and commits nothing.
+///
+/// # Errors
+/// When the settings themselves are refused.
+pub(crate) fn reader(access: &Access) -> KafkaResult<StreamConsumer<Context>> {
+    let reach = access.reach();
+    reach
+        .client("aldis-gateway-again")
         // librdkafka wants one; nothing is ever stored under it.
         .set("group.id", "aldis-gateway-again")
         .set("enable.auto.commit", "false")
@@ -32,8 +35,8 @@ pub(super) fn config(bootstrap_servers: &[String]) -> ClientConfig {
         // What Kafka no longer has can not be read again.
         .set("auto.offset.reset", "earliest")
         .set("queued.max.messages.kbytes", READ_AHEAD_KIB.to_string())
-        .set("enable.partition.eof", "true");
-    config
+        .set("enable.partition.eof", "true")
+        .create_with_context(access.context(&reach))
 }
 
 /// Hands over the records of a partition in this range of offsets, in order; gives how many there were.
@@ -42,12 +45,12 @@ pub(super) fn config(bootstrap_servers: &[String]) -> ClientConfig {
 /// Where they can not be read or taken: all of them are to be read again.
 pub(super) async fn read<T: Take>(
     take: &T,
-    config: &ClientConfig,
+    access: &Access,
     topic: &Arc<str>,
     partition: i32,
     offsets: Range<i64>,
 ) -> Result<usize, TakeError> {
-    let consumer: StreamConsumer<Quiet> = config.create_with_context(Quiet).map_err(TakeError::new)?;
+    let consumer = reader(access).map_err(TakeError::new)?;
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, partition, Offset::Offset(offsets.start))
         .and_then(|()| consumer.assign(&from))

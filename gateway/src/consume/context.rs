@@ -32,15 +32,18 @@ pub(super) enum Rebalancing {
 }
 
 pub(super) struct Context {
+    /// Is told when brokers do not let the consumer in.
+    heard: kafka::Context,
     rebalances: mpsc::Sender<Rebalancing>,
     /// Nobody listens for events any more: what is still assigned is given back at once.
     closing: AtomicBool,
 }
 
 impl Context {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Rebalancing>) {
+    pub(super) fn new(heard: kafka::Context) -> (Self, mpsc::Receiver<Rebalancing>) {
         let (rebalances, receiver) = mpsc::channel(REBALANCES);
         let context = Self {
+            heard,
             rebalances,
             closing: AtomicBool::new(false),
         };
@@ -60,6 +63,7 @@ impl ClientContext for Context {
 
     /// The same error comes out of the poll, where it is handled; here is the text to it.
     fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.heard(&error, reason);
         tracing::debug!(%error, reason, "kafka client error");
     }
 }

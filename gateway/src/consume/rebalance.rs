@@ -47,9 +47,10 @@ impl<T: Take> Receiver<T> {
     fn wait(&mut self, topic: String, partition: i32) -> Waiting {
         let wanted = Arc::new(AtomicBool::new(true));
         self.waiting.insert((topic.clone(), partition), Arc::clone(&wanted));
-        let since_ms = self.subscribed.get(&topic).copied().unwrap_or_else(now_ms) - START_MARGIN.as_millis() as i64;
+        let since_ms =
+            self.known.subscribed.get(&topic).copied().unwrap_or_else(now_ms) - START_MARGIN.as_millis() as i64;
         let number = usize::try_from(partition).unwrap_or_default();
-        let existed = self.first_seen.get(&topic).is_none_or(|count| number < *count);
+        let existed = self.known.first_seen.get(&topic).is_none_or(|count| number < *count);
         Waiting {
             topic,
             partition,
@@ -83,7 +84,7 @@ impl<T: Take> Receiver<T> {
                     observe: Arc::clone(&self.observe),
                     pace: Arc::clone(&self.pace),
                     limits: self.limits.clone(),
-                    reader: self.reader.clone(),
+                    access: self.access.clone(),
                     asking: Arc::clone(&self.asking),
                 },
             )));

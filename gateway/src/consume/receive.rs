@@ -21,13 +21,14 @@ use tokio_util::task::TaskTracker;
 use super::context::{Context, KafkaConsumer, Rebalancing, accept_none, give_back};
 use super::offsets::Start;
 use super::release::{Owned, release};
+use super::renew::{Known, Parts};
 use super::stand_in::{Reader, StandIn};
 use super::survey::Survey;
 use super::{
-    ASKED_AT_ONCE, COMMIT_INTERVAL, ConsumerSettings, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT,
-    LEAVE_BUDGET, Limits, MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, StartAt, Take, again,
+    ASKED_AT_ONCE, COMMIT_INTERVAL, ConsumerState, FETCH_BACKOFF, FETCH_WAIT, HEARTBEAT, LEAVE_BUDGET, Limits,
+    MAX_POLL_INTERVAL, Observe, READ_AHEAD_KIB, READ_AHEAD_RECORDS, StartAt, Take,
 };
-use crate::kafka::{client, millis};
+use crate::kafka::{Access, Reach, millis};
 
 /// How often brokers are asked again while they are away. 1 s.
 const PROBE: Duration = Duration::from_secs(1);
@@ -50,8 +51,8 @@ pub(super) struct Receiver<T> {
     pub(super) consumer: Arc<KafkaConsumer>,
     pub(super) start_at: StartAt,
     pub(super) limits: Limits,
-    /// What reads records again.
-    pub(super) reader: ClientConfig,
+    /// How brokers are reached by who reads beside the group.
+    pub(super) access: Access,
     /// Which workers may ask brokers.
     pub(super) asking: Arc<Semaphore>,
     pub(super) take: Arc<T>,
@@ -68,10 +69,8 @@ pub(super) struct Receiver<T> {
     pub(super) owned: HashMap<Arc<str>, BTreeMap<i32, Owned>>,
     /// Partitions that were assigned and whose start is being looked up.
     pub(super) waiting: HashMap<(String, i32), Arc<AtomicBool>>,
-    /// Since when each topic is subscribed, ms since 1970.
-    pub(super) subscribed: BTreeMap<String, i64>,
-    /// How many partitions each topic had when it was first looked at.
-    pub(super) first_seen: BTreeMap<String, usize>,
+    /// What the next consumer goes on from.
+    pub(super) known: Known,
     /// Whether brokers answered when they were last asked.
     pub(super) reachable: Option<bool>,
     pub(super) surveying: bool,
@@ -83,35 +82,29 @@ pub(super) struct Receiver<T> {
 }
 
 impl<T: Take> Receiver<T> {
-    pub(super) fn new(
-        settings: ConsumerSettings,
-        limits: Limits,
-        topics: watch::Receiver<BTreeSet<String>>,
-        take: Arc<T>,
-        observe: Arc<dyn Observe>,
-        state: watch::Sender<ConsumerState>,
-    ) -> KafkaResult<Self> {
-        let (context, rebalances) = Context::new();
+    /// A consumer that comes in by this way.
+    pub(super) fn new(parts: &Parts<T>, reach: &Arc<Reach>, known: Known) -> KafkaResult<Self> {
+        let Parts { settings, limits, .. } = parts;
+        let (context, rebalances) = Context::new(settings.access.context(reach));
         let (answers_tx, answers) = mpsc::channel(ANSWERS);
-        let consumer = Arc::new(config(&settings, &limits).create_with_context(context)?);
+        let consumer = Arc::new(config(reach, &settings.group_id, limits).create_with_context(context)?);
         Ok(Self {
             consumer,
             start_at: settings.start_at,
-            limits,
-            reader: again::config(&settings.bootstrap_servers),
+            limits: limits.clone(),
+            access: settings.access.clone(),
             asking: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
-            take,
-            observe,
-            topics,
-            state,
+            take: Arc::clone(&parts.take),
+            observe: Arc::clone(&parts.observe),
+            topics: parts.topics.clone(),
+            state: parts.state.clone(),
             answers_tx,
             answers,
             rebalances,
             pace: Arc::new(Notify::new()),
             owned: HashMap::new(),
             waiting: HashMap::new(),
-            subscribed: BTreeMap::new(),
-            first_seen: BTreeMap::new(),
+            known,
             reachable: None,
             surveying: false,
             surveyed: None,
@@ -120,7 +113,8 @@ impl<T: Take> Receiver<T> {
         })
     }
 
-    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+    /// Until `shutdown`; gives what the next one goes on from.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Known {
         let consumer = Arc::clone(&self.consumer);
         let mut records = consumer.stream();
         let pace = Arc::clone(&self.pace);
@@ -135,7 +129,7 @@ impl<T: Take> Receiver<T> {
                 take: Arc::clone(&self.take),
                 observe: Arc::clone(&self.observe),
                 consumer: Arc::clone(&self.consumer),
-                config: self.reader.clone(),
+                access: self.access.clone(),
                 state: self.state.subscribe(),
             },
         };
@@ -172,7 +166,7 @@ impl<T: Take> Receiver<T> {
         }
         drop(records);
         drop(consumer);
-        self.close().await;
+        self.close().await
     }
 
     fn receive(&mut self, message: &BorrowedMessage<'_>) {
@@ -197,16 +191,19 @@ impl<T: Take> Receiver<T> {
         }
     }
 
-    async fn close(mut self) {
+    async fn close(mut self) -> Known {
         tracing::info!("kafka consumer stops");
         self.answers.close();
         for wanted in self.waiting.values() {
             wanted.store(false, Ordering::Release);
         }
-        let owned = std::mem::take(&mut self.owned)
+        let owned: Vec<_> = std::mem::take(&mut self.owned)
             .into_values()
             .flat_map(BTreeMap::into_values)
             .collect();
+        for Owned { partition, .. } in &owned {
+            self.observe.assigned(&partition.topic, partition.partition, false);
+        }
         release(owned, self.limits.shutdown, &self.consumer).await;
         self.releases.close();
         self.releases.wait().await;
@@ -220,6 +217,7 @@ impl<T: Take> Receiver<T> {
         }
         self.publish_assigned();
         leave(self.consumer).await;
+        self.known
     }
 }
 
@@ -286,10 +284,10 @@ pub(crate) fn record(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-fn config(settings: &ConsumerSettings, limits: &Limits) -> ClientConfig {
-    let mut config = client(&settings.bootstrap_servers, "aldis-gateway");
+fn config(reach: &Reach, group_id: &str, limits: &Limits) -> ClientConfig {
+    let mut config = reach.client("aldis-gateway");
     config
-        .set("group.id", &settings.group_id)
+        .set("group.id", group_id)
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", millis(limits.session))
         .set("heartbeat.interval.ms", millis(HEARTBEAT))

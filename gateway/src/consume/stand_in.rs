@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use aldis_core::record::Record;
 use futures_util::FutureExt as _;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -17,12 +16,13 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::again::reader;
 use super::context::KafkaConsumer;
 use super::receive::record;
 use super::worker::take_caught;
 use super::{ALIVE_EVERY, BATCH_RECORDS, ConsumerState, Observe, Reached, Take, TakeError};
 use crate::adapter::TopicPartition;
-use crate::kafka::Quiet;
+use crate::kafka::Access;
 use crate::sabotage::Rule;
 
 /// Every so many times it is said which partitions are owned though nothing has changed: it may be forgotten. 10, each 2 s.
@@ -42,8 +42,8 @@ pub(super) struct Reader<T> {
     pub(super) observe: Arc<dyn Observe>,
     /// Knows the group.
     pub(super) consumer: Arc<KafkaConsumer>,
-    /// What a consumer outside of the group is made of.
-    pub(super) config: ClientConfig,
+    /// How one outside of the group gets in.
+    pub(super) access: Access,
     /// What the group has given to this replica.
     pub(super) state: watch::Receiver<ConsumerState>,
 }
@@ -108,7 +108,7 @@ impl<T> Clone for Reader<T> {
             take: Arc::clone(&self.take),
             observe: Arc::clone(&self.observe),
             consumer: Arc::clone(&self.consumer),
-            config: self.config.clone(),
+            access: self.access.clone(),
             state: self.state.clone(),
         }
     }
@@ -126,7 +126,7 @@ impl<T: Take> Reader<T> {
     }
 
     async fn try_read(&self, partitions: &BTreeSet<TopicPartition>) -> Result<(), TakeError> {
-        let consumer: StreamConsumer<Quiet> = self.config.create_with_context(Quiet).map_err(TakeError::new)?;
+        let consumer = reader(&self.access).map_err(TakeError::new)?;
         let mut from = TopicPartitionList::new();
         for (topic, partition, committed) in self.committed(partitions).await? {
             // It begins where the group does: before what is forgotten, as whoever gets the partition.

@@ -26,10 +26,10 @@ impl<T: Take> Receiver<T> {
     pub(super) fn subscribe(&mut self) {
         let topics = self.topics.borrow_and_update().clone();
         let now = now_ms();
-        self.subscribed.retain(|topic, _| topics.contains(topic));
-        self.first_seen.retain(|topic, _| topics.contains(topic));
+        self.known.subscribed.retain(|topic, _| topics.contains(topic));
+        self.known.first_seen.retain(|topic, _| topics.contains(topic));
         for topic in &topics {
-            self.subscribed.entry(topic.clone()).or_insert(now);
+            self.known.subscribed.entry(topic.clone()).or_insert(now);
         }
         self.state
             .send_modify(|state| state.missing.retain(|topic| topics.contains(topic)));
@@ -48,7 +48,11 @@ impl<T: Take> Receiver<T> {
         let due = {
             let state = self.state.borrow();
             let again = self.surveyed.is_none_or(|at| at.elapsed() >= METADATA_REFRESH);
-            let unseen = self.subscribed.keys().any(|topic| !self.first_seen.contains_key(topic));
+            let unseen = self
+                .known
+                .subscribed
+                .keys()
+                .any(|topic| !self.known.first_seen.contains_key(topic));
             !state.connected || unseen || (again && !state.missing.is_empty())
         };
         if due {
@@ -60,7 +64,7 @@ impl<T: Take> Receiver<T> {
         if std::mem::replace(&mut self.surveying, true) {
             return;
         }
-        let topics = self.subscribed.keys().cloned().collect();
+        let topics = self.known.subscribed.keys().cloned().collect();
         let (consumer, answers) = (Arc::clone(&self.consumer), self.answers_tx.clone());
         tokio::task::spawn_blocking(move || {
             let answer = survey(&consumer, &topics);
@@ -79,7 +83,7 @@ impl<T: Take> Receiver<T> {
         self.connected(Ok(()));
         let found: Survey = found
             .into_iter()
-            .filter(|(topic, _)| self.subscribed.contains_key(topic))
+            .filter(|(topic, _)| self.known.subscribed.contains_key(topic))
             .collect();
         let missing: BTreeSet<_> = found
             .iter()
@@ -87,7 +91,7 @@ impl<T: Take> Receiver<T> {
             .map(|(topic, _)| topic.clone())
             .collect();
         for (topic, count) in found {
-            self.first_seen.entry(topic).or_insert(count);
+            self.known.first_seen.entry(topic).or_insert(count);
         }
         self.state.send_if_modified(|state| {
             if state.missing == missing {
@@ -122,7 +126,7 @@ impl<T: Take> Receiver<T> {
         self.observe.failed(reason);
         match reason {
             // A survey tells what there is to it.
-            ErrorReason::Unreachable | ErrorReason::UnknownTopic => self.survey(),
+            ErrorReason::Unreachable | ErrorReason::Authentication | ErrorReason::UnknownTopic => self.survey(),
             ErrorReason::Fatal => {
                 tracing::error!(%error, "the Kafka consumer has ended for good, restart the gateway");
             }

@@ -6,6 +6,7 @@ mod again;
 mod fixture;
 mod groups;
 mod outages;
+mod renew;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;

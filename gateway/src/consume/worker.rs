@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use aldis_core::record::Record;
 use futures_util::FutureExt;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -18,6 +17,7 @@ use super::context::KafkaConsumer;
 use super::offsets::Progress;
 use super::start::{Log, ask_log};
 use super::{Limits, Observe, Take, TakeError, again};
+use crate::kafka::Access;
 
 /// A partition that this replica reads.
 pub(super) struct Partition {
@@ -184,8 +184,8 @@ pub(super) struct Tools<T> {
     /// Tells the receive loop that a partition is to be paused, or resumed.
     pub(super) pace: Arc<Notify>,
     pub(super) limits: Limits,
-    /// What reads records again.
-    pub(super) reader: ClientConfig,
+    /// How brokers are reached by who reads records again.
+    pub(super) access: Access,
     /// Who may ask brokers.
     pub(super) asking: Arc<Semaphore>,
 }
@@ -306,7 +306,7 @@ impl<T: Take> Tools<T> {
             ?offsets,
             "records were taken and have been forgotten since: they are read again"
         );
-        let records = again::read(&*self.take, &self.reader, topic, number, offsets).await?;
+        let records = again::read(&*self.take, &self.access, topic, number, offsets).await?;
         self.observe.again(topic, number, records);
         Ok(())
     }

@@ -39,9 +39,13 @@ fn why() -> Why {
     }
 }
 
+fn access(mock: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>) -> Access {
+    Access::plain(&[mock.bootstrap_servers()])
+}
+
 /// The first record of a topic's only partition. Blocks.
 fn read(mock: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>, topic: &str, offset: i64) -> OwnedMessage {
-    let mut config = client(&[mock.bootstrap_servers()], "test");
+    let mut config = crate::kafka::client(&[mock.bootstrap_servers()], "test");
     let consumer: BaseConsumer = config.set("group.id", "test").create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Offset(offset)).unwrap();
@@ -75,7 +79,7 @@ fn header(message: &OwnedMessage, name: &str) -> Option<String> {
 async fn a_dead_letter_keeps_the_record_and_says_why() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("dead", 1, 1).unwrap();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
     dead_letters
         .send("dead", &record(Some(Bytes::from_static(b"{not json"))), &why())
         .await
@@ -111,7 +115,7 @@ async fn a_dead_letter_keeps_the_record_and_says_why() {
 async fn a_record_too_large_for_the_topic_goes_without_its_value() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("dead", 1, 1).unwrap();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
     let large = record(Some(Bytes::from(vec![b'x'; MESSAGE_MAX + 1])));
     dead_letters.send("dead", &large, &why()).await.unwrap();
     let letter = read(&mock, "dead", 0);
@@ -137,7 +141,7 @@ async fn a_record_too_large_for_the_topic_goes_without_its_value() {
 async fn a_topic_that_may_not_be_written_is_told_apart_from_kafka_being_away() {
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("dead", 1, 1).unwrap();
-    let dead_letters = DeadLetters::within(Duration::from_secs(2), &[mock.bootstrap_servers()]).unwrap();
+    let dead_letters = DeadLetters::within(Duration::from_secs(2), &access(&mock)).unwrap();
     mock.topic_error(
         "forbidden",
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,

@@ -11,11 +11,11 @@ use aldis_core::time::Millis;
 use aldis_crds::names::ChannelName;
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::kafka::{Quiet, client, millis};
+use crate::kafka::{Access, Producer, millis};
 use crate::sabotage::Rule;
 
 /// How long a caller waits for Kafka. 10 s; then it is told to repeat with the same key.
@@ -73,27 +73,30 @@ struct Attempts {
 
 /// Writes events to the ingress topic.
 pub struct Publisher {
-    producer: FutureProducer<Quiet>,
+    producer: Producer,
     topic: String,
     /// By namespace.
     attempts: Mutex<HashMap<String, Attempts>>,
 }
 
 impl Publisher {
-    /// Connects in the background. `bootstrap_servers` are `host:port`.
+    /// Connects in the background. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the settings themselves are refused.
-    pub fn new(bootstrap_servers: &[String], topic: &str) -> KafkaResult<Self> {
-        let mut config = client(bootstrap_servers, "aldis-gateway-http");
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", millis(SEND_TIMEOUT))
-            .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
-            .set("linger.ms", "1");
+    pub fn new(access: &Access, topic: &str) -> KafkaResult<Self> {
+        let producer = Producer::new(access, |reach| {
+            let mut config = reach.client("aldis-gateway-http");
+            config
+                .set("acks", "all")
+                .set("enable.idempotence", "true")
+                .set("message.timeout.ms", millis(SEND_TIMEOUT))
+                .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
+                .set("linger.ms", "1");
+            config
+        })?;
         Ok(Self {
-            producer: config.create_with_context(Quiet)?,
+            producer,
             topic: topic.to_owned(),
             attempts: Mutex::default(),
         })
@@ -173,7 +176,7 @@ impl Publisher {
             .headers(headers)
             .payload(&event.data);
         record.key = event.key.as_deref();
-        match self.producer.send_result(record) {
+        match self.producer.live().send_result(record) {
             Ok(delivered) => drop(tokio::spawn(async move {
                 let result = match delivered.await {
                     Ok(Ok(_)) => Ok(()),

@@ -12,8 +12,7 @@ use std::time::Duration;
 use aldis_core::record::Record;
 use aldis_crds::names::ChannelName;
 use futures_util::FutureExt as _;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -21,7 +20,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{Routed, append};
 use crate::adapter::{Adapter, ChannelRef, Mark, TopicPartition};
 use crate::consume::{self, BATCH_RECORDS, TakeError};
-use crate::kafka::Quiet;
+use crate::kafka::Access;
 use crate::sabotage::Rule;
 use crate::sockets::Shared;
 
@@ -33,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Channels that follow by themselves.
 pub(super) struct Followers<A> {
     shared: Arc<Shared<A>>,
-    reader: ClientConfig,
+    access: Access,
     state: Arc<Mutex<State>>,
 }
 
@@ -67,10 +66,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl<A: Adapter> Followers<A> {
-    pub(super) fn new(shared: Arc<Shared<A>>, bootstrap_servers: &[String]) -> Self {
+    pub(super) fn new(shared: Arc<Shared<A>>, access: Access) -> Self {
         Self {
             shared,
-            reader: consume::reader(bootstrap_servers),
+            access,
             state: Arc::default(),
         }
     }
@@ -116,7 +115,7 @@ impl<A: Adapter> Followers<A> {
         );
         let follower = Follower {
             shared: Arc::clone(&self.shared),
-            reader: self.reader.clone(),
+            access: self.access.clone(),
             state: Arc::clone(&self.state),
             channel: channel.clone(),
             partition: partition.clone(),
@@ -130,7 +129,7 @@ impl<A: Adapter> Followers<A> {
 /// One channel that follows one partition by itself.
 struct Follower<A> {
     shared: Arc<Shared<A>>,
-    reader: ClientConfig,
+    access: Access,
     state: Arc<Mutex<State>>,
     channel: ChannelName,
     partition: TopicPartition,
@@ -167,7 +166,7 @@ impl<A: Adapter> Follower<A> {
             Mark::At(mark) => mark + 1,
             Mark::None | Mark::Dropped(_) => self.from,
         };
-        let consumer: StreamConsumer<Quiet> = self.reader.create_with_context(Quiet).map_err(TakeError::new)?;
+        let consumer = consume::reader(&self.access).map_err(TakeError::new)?;
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(topic, *partition, Offset::Offset(next))
             .and_then(|()| consumer.assign(&from))

@@ -74,6 +74,10 @@ fn record(offset: i64, value: &'static str) -> Record {
     }
 }
 
+fn access(mock: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>) -> Access {
+    Access::plain(&[mock.bootstrap_servers()])
+}
+
 /// How many records the only partition of a topic has. Blocks.
 fn count(mock: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>, topic: &str) -> i64 {
     let mut config = crate::kafka::client(&[mock.bootstrap_servers()], "test");
@@ -95,8 +99,8 @@ async fn a_batch_that_is_tried_again_repeats_and_counts_nothing_of_what_is_done(
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     mock.topic_error("gateway", refusal).unwrap();
     let shared = shared();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), access(&mock));
     let batch = [
         record(0, "{\"n\":1}"),
         record(1, "{}"),
@@ -164,8 +168,8 @@ async fn a_channels_topic_that_takes_none_is_left_alone_and_the_gateways_is_used
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     mock.topic_error("own", refusal).unwrap();
     let shared = shared();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), access(&mock));
 
     pipeline.take(&[record(0, "{")]).await.unwrap();
     let more: Vec<_> = (1..100).map(|offset| record(offset, "{")).collect();
@@ -182,8 +186,8 @@ async fn a_batch_whose_payloads_are_large_is_appended_in_parts_and_each_record_o
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic("own", 1, 1).unwrap();
     let shared = shared();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), access(&mock));
     let text = "x".repeat(MADE_BYTES / 8);
     let value: Bytes = json!({"n": 1, "text": text}).to_string().into();
     let batch: Vec<_> = (0..12)
@@ -267,8 +271,8 @@ async fn marks(pipeline: &Pipeline<Memory>) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_that_moved_after_its_log_was_asked_is_not_taken_for_that_of_another_log() {
     let mock = MockCluster::new(1).unwrap();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(shared(), dead_letters, "gateway".to_owned(), &[]);
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
+    let pipeline = Pipeline::new(shared(), dead_letters, "gateway".to_owned(), access(&mock));
     let topic: Arc<str> = "records".into();
     let take = async |offsets: std::ops::Range<i64>| {
         let batch: Vec<_> = offsets.map(|offset| record(offset, "{\"n\":1}")).collect();

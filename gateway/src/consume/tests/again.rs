@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::fixture::{Kafka, Taker, Verdict};
 use crate::consume::again;
+use crate::kafka::Access;
 
 /// What is logged.
 #[derive(Clone, Default)]
@@ -27,9 +28,9 @@ async fn the_end_of_a_log_ends_what_is_read_again_and_is_no_error() {
     tracing_subscriber::fmt().with_writer(move || writer.clone()).init();
     let kafka = Kafka::new(&[("orders", 1)]);
     kafka.publish("orders", 0, 0..10).await;
-    let (taker, config) = (Taker::new(|_| Verdict::Take), again::config(&kafka.bootstrap));
+    let (taker, access) = (Taker::new(|_| Verdict::Take), Access::plain(&kafka.bootstrap));
     // As far as records were once: some of them have been deleted since.
-    let read = again::read(&*taker, &config, &"orders".into(), 0, 5..100).await;
+    let read = again::read(&*taker, &access, &"orders".into(), 0, 5..100).await;
     assert_eq!(read.unwrap(), 5);
     assert_eq!(taker.seen("orders", 0).len(), 5);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consume::{
     ConsumerHandle, ConsumerSettings, ConsumerState, Limits, Observe, StartAt, Take, TakeError, spawn_within,
 };
-use crate::kafka::client;
+use crate::kafka::{Access, client};
 
 /// However slow the machine is.
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -111,6 +111,7 @@ pub(super) struct Replica {
     pub(super) topics: watch::Sender<BTreeSet<String>>,
     pub(super) observed: Arc<Observed>,
     pub(super) handle: ConsumerHandle,
+    pub(super) access: Access,
     shutdown: CancellationToken,
 }
 
@@ -135,8 +136,9 @@ impl Replica {
         start_at: StartAt,
         limits: Limits,
     ) -> Self {
+        let access = Access::plain(&kafka.bootstrap);
         let settings = ConsumerSettings {
-            bootstrap_servers: kafka.bootstrap.clone(),
+            access: access.clone(),
             group_id: group.to_owned(),
             start_at,
         };
@@ -157,6 +159,7 @@ impl Replica {
             topics: topics_tx,
             observed,
             handle,
+            access,
             shutdown,
         }
     }
