@@ -91,6 +91,9 @@ pub const SERVES_ANNOTATION: &str = "aldis.dev/serves";
 /// The annotation of a pod's Lease with what of that it can not serve: a JSON object from the hash of a channel, or of all, to
 /// what is wrong.
 pub const CANNOT_SERVE_ANNOTATION: &str = "aldis.dev/cannot-serve";
+/// The annotation of a pod's Lease with how many clients are connected to it: a decimal number. It says nothing new about what is
+/// served: a Lease of which only this has changed is a renewal.
+pub const CONNECTIONS_ANNOTATION: &str = "aldis.dev/connections";
 
 /// Name of the Secret with the keys of a gateway.
 pub fn keys_name(gateway: &str) -> String {

@@ -1,4 +1,4 @@
-//! acknowledge: each pod says by a Lease of its own what it serves, and what of that it can not.
+//! acknowledge: each pod says by a Lease of its own what it serves, what of that it can not, and how many clients it has.
 //!
 //! The operator counts only Leases that are fresh: one that is not renewed is of a pod that has gone, or hangs.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aldis_crds::config_object::{CANNOT_SERVE_ANNOTATION, GATEWAY_LABEL, SERVES_ANNOTATION};
+use aldis_crds::config_object::{CANNOT_SERVE_ANNOTATION, CONNECTIONS_ANNOTATION, GATEWAY_LABEL, SERVES_ANNOTATION};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Patch, PatchParams};
@@ -61,7 +61,8 @@ impl Acknowledger {
     /// Says what is in force, at each change and at intervals, until it is dropped.
     pub async fn run(self, status: Arc<Status>, metrics: Arc<Metrics>) {
         loop {
-            let lease = lease(&self.gateway, &self.pod, &status, Timestamp::now());
+            let connections = metrics.connections();
+            let lease = lease(&self.gateway, &self.pod, &status, connections, Timestamp::now());
             let params = PatchParams::apply(FIELD_MANAGER).force();
             let patch = Patch::Apply(&lease);
             let written = tokio::time::timeout(WRITE_TIMEOUT, self.leases.patch(&self.pod.name, &params, &patch)).await;
@@ -90,8 +91,8 @@ impl Acknowledger {
     }
 }
 
-/// What a pod says now.
-fn lease(gateway: &GatewayName, pod: &Pod, status: &Status, now: Timestamp) -> Value {
+/// What a pod says now. The number of its clients is as old as the Lease: it alone is no reason to write one.
+fn lease(gateway: &GatewayName, pod: &Pod, status: &Status, connections: u64, now: Timestamp) -> Value {
     let in_force = status.in_force();
     let cannot = cannot_serve(&in_force, status.kafka_refused().as_deref());
     let serves = match status.phase() {
@@ -106,7 +107,11 @@ fn lease(gateway: &GatewayName, pod: &Pod, status: &Status, now: Timestamp) -> V
             "name": pod.name,
             "namespace": gateway.namespace,
             "labels": { GATEWAY_LABEL: gateway.name },
-            "annotations": { SERVES_ANNOTATION: serves, CANNOT_SERVE_ANNOTATION: json!(cannot).to_string() },
+            "annotations": {
+                SERVES_ANNOTATION: serves,
+                CANNOT_SERVE_ANNOTATION: json!(cannot).to_string(),
+                CONNECTIONS_ANNOTATION: connections.to_string(),
+            },
             "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid }]
         },
         "spec": {
@@ -193,11 +198,12 @@ mod tests {
     fn said(status: &Status) -> (String, BTreeMap<String, String>) {
         let gateway = "realtime/shared".parse().unwrap();
         let (name, uid) = ("aldis-shared-a".to_owned(), "u".to_owned());
-        let lease = lease(&gateway, &Pod { name, uid }, status, Timestamp::UNIX_EPOCH);
+        let lease = lease(&gateway, &Pod { name, uid }, status, 7, Timestamp::UNIX_EPOCH);
         let typed: Lease = serde_json::from_value(lease).unwrap();
         let annotations = typed.metadata.annotations.unwrap();
         let bytes: usize = annotations.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(bytes < 256 * 1024, "an API server takes no more: {bytes}");
+        assert_eq!(annotations[CONNECTIONS_ANNOTATION], "7");
         let cannot = serde_json::from_str(&annotations[CANNOT_SERVE_ANNOTATION]).unwrap();
         (annotations[SERVES_ANNOTATION].clone(), cannot)
     }

@@ -6,6 +6,7 @@
 //!     → validate        what can be served, and everything wrong
 //!     → translate       the gateway's configuration, cannot fail
 //!     → objects         Deployment, Service, … and the objects that carry the configuration
+//!     → scale           how many pods, where connections say so
 //!     → status          conditions of gateways and channels
 //! ```
 //! `aldis validate` and `aldis dev` call the first two with what they read from files.
@@ -15,6 +16,8 @@ pub mod validate;
 pub mod translate;
 
 pub mod objects;
+
+pub mod scale;
 
 pub mod status;
 

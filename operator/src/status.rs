@@ -27,6 +27,8 @@ pub struct Observed {
     pub serving: Vec<Serving>,
     /// Why the objects of this gateway could not be written, by the reason and the API server's message.
     pub failed: Option<(&'static str, String)>,
+    /// Why there are not as many pods as its clients ask for, by reason and message.
+    pub limited: Option<(&'static str, String)>,
 }
 
 /// What a pod says.

@@ -8,10 +8,16 @@ use serde_json::Value;
 
 use crate::schema;
 
-/// Scales with the load, by a HorizontalPodAutoscaler.
+/// Scales with the load: by a HorizontalPodAutoscaler on CPU, or by the operator itself on connections.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("self.minReplicas <= self.maxReplicas", "minReplicas is at most maxReplicas"))]
+#[x_kube(
+    validation = ("self.minReplicas <= self.maxReplicas", "minReplicas is at most maxReplicas"),
+    validation = (
+        "!has(self.targetConnectionsPerReplica) || !has(self.targetCPUUtilization)",
+        "name targetConnectionsPerReplica or targetCPUUtilization, not both: two autoscalers of one number work against each other"
+    )
+)]
 pub struct Autoscaling {
     /// Fewest pods.
     #[schemars(range(min = 1, max = 1000))]
@@ -19,7 +25,12 @@ pub struct Autoscaling {
     /// Most pods. More than the topics have partitions read nothing.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: u32,
-    /// Average use of CPU that is aimed at, in percent of what pods request. Default 70.
+    /// Clients that are aimed at for each pod, as `aldis_connections` counts them. The operator then scales by itself, from what
+    /// pods report; there is no HorizontalPodAutoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub target_connections_per_replica: Option<u32>,
+    /// Average use of CPU that is aimed at, in percent of what pods request. Default 70, where no connections are aimed at.
     #[serde(default, rename = "targetCPUUtilization", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub target_cpu_utilization: Option<u32>,

@@ -92,6 +92,15 @@ impl super::Metrics {
         self.erased.inc_by(channels as u64);
     }
 
+    /// Clients that are connected, of all channels.
+    pub(crate) fn connections(&self) -> u64 {
+        let families = self.connections.collect();
+        let metrics = families.iter().flat_map(|family| family.get_metric());
+        metrics
+            .map(|metric| metric.get_gauge().get_value().max(0.0) as u64)
+            .sum()
+    }
+
     /// Drops the series of what is gone, those of a channel once its last client is: its end is still counted. Cheap where
     /// nothing has changed.
     pub(crate) fn forget_gone(&self) {

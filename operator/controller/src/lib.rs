@@ -6,6 +6,7 @@
 //!   → world    what is there now, as aldis-operator's pure steps take it
 //!   → plan     validate, translate, objects, status: no I/O
 //!   → apply    server-side apply of what is new, then what nobody needs any more is deleted
+//!   → scale    how many pods there are, where connections say so
 //!   → report   statuses and events
 //! ```
 //! Every replica watches; the holder of the lease writes; losing it ends the process. One pass looks at everything, so that
@@ -21,6 +22,7 @@ mod plan;
 mod apply;
 mod backoff;
 mod crds;
+mod scale;
 mod sweep;
 
 mod report;

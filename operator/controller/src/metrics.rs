@@ -15,6 +15,9 @@ pub struct Metrics {
     pub(crate) backing_off: IntGauge,
     pub(crate) deleted: IntCounter,
     pub(crate) crds_misfit: IntGauge,
+    /// By what was done: `up`, `down`, `failed`.
+    pub(crate) scaled: IntCounterVec,
+    pub(crate) scaling_limited: IntGauge,
 }
 
 impl Metrics {
@@ -51,6 +54,17 @@ impl Metrics {
                 "aldis_operator_crds_misfit",
                 "1 while the cluster's CRDs lack what this operator writes, and nothing is written",
             )?,
+            scaled: IntCounterVec::new(
+                Opts::new(
+                    "aldis_operator_scaled_total",
+                    "Times that the pods of a gateway were made more (up) or fewer (down) by its connections, or could not be (failed)",
+                ),
+                &["result"],
+            )?,
+            scaling_limited: IntGauge::new(
+                "aldis_operator_gateways_scaling_limited",
+                "Gateways that have not as many pods as their clients ask for: see their condition ScalingLimited",
+            )?,
             registry,
         };
         let registry = &metrics.registry;
@@ -62,6 +76,8 @@ impl Metrics {
         registry.register(Box::new(metrics.backing_off.clone()))?;
         registry.register(Box::new(metrics.deleted.clone()))?;
         registry.register(Box::new(metrics.crds_misfit.clone()))?;
+        registry.register(Box::new(metrics.scaled.clone()))?;
+        registry.register(Box::new(metrics.scaling_limited.clone()))?;
         Ok(metrics)
     }
 

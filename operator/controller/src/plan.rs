@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use aldis_crds::REPLICAS_ANNOTATION;
-use aldis_crds::config_object::{CANNOT_SERVE_ANNOTATION, GATEWAY_LABEL, SERVES_ANNOTATION};
+use aldis_crds::config_object::{CANNOT_SERVE_ANNOTATION, SERVES_ANNOTATION};
 use aldis_crds::configuration::Configuration;
+use aldis_crds::gateway::Autoscaling;
 use aldis_crds::status::{ChannelStatus, GatewayStatus};
 use aldis_operator::objects::{Installation, Owner, objects};
 use aldis_operator::status::{Observed, Serving, channel_status, gateway_status, is_paused};
 use aldis_operator::translate;
 use aldis_operator::validate::{Compiled, ObjectName, Outcome, validate_again};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::Value;
@@ -30,6 +30,8 @@ pub(crate) struct Gateway {
     pub(crate) objects: Vec<Value>,
     /// Nothing of it is written.
     pub(crate) paused: bool,
+    /// How it is scaled, where it is, and not by somebody else.
+    pub(crate) autoscaling: Option<Autoscaling>,
     /// Whether every pod that takes clients serves the configuration: older parts can go.
     pub(crate) settled: bool,
 }
@@ -108,6 +110,12 @@ impl Plan {
                 objects: objects(&owner, validated, &configuration),
                 name: name.clone(),
                 paused: is_paused(gateway),
+                autoscaling: validated
+                    .gateway
+                    .spec
+                    .autoscaling
+                    .clone()
+                    .filter(|_| !owner.replicas_are_external),
                 uid,
                 configuration,
                 settled,
@@ -116,18 +124,21 @@ impl Plan {
         Self { gateways, outcome }
     }
 
-    /// The statuses that have changed, by index of their objects. `failed`: why a gateway could not be written.
+    /// The statuses that have changed, by index of their objects. `failed`: why a gateway could not be written. `limited`: why one has not
+    /// as many pods as its clients ask for.
     pub(crate) fn statuses(
         &self,
         world: &World,
         remembered: &Remembered,
         failed: &BTreeMap<ObjectName, (&'static str, String)>,
+        limited: &BTreeMap<ObjectName, (&'static str, String)>,
         now: &Time,
     ) -> Changed {
         let objects = world.objects();
         let seen = world.gateways.iter().map(|gateway| {
             let name = ObjectName::of(&gateway.metadata);
-            let observed = observed(&name, world, remembered, failed.get(&name).cloned(), now);
+            let mut observed = observed(&name, world, remembered, failed.get(&name).cloned(), now);
+            observed.limited = limited.get(&name).cloned();
             (name, observed)
         });
         let seen: BTreeMap<_, _> = seen.collect();
@@ -173,18 +184,10 @@ fn observed(
     failed: Option<(&'static str, String)>,
     now: &Time,
 ) -> Observed {
-    let name = ObjectName::new(&gateway.namespace, format!("aldis-{}", gateway.name));
-    let deployment = world
-        .deployments
-        .iter()
-        .find(|deployment| ObjectName::of(&deployment.metadata) == name);
+    let deployment = world.deployment_of(gateway);
     let status = deployment.and_then(|deployment| deployment.status.as_ref());
     let desired = deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas);
-    let serving = world.leases.iter().filter(|lease| {
-        let is_its = lease.labels().get(GATEWAY_LABEL) == Some(&gateway.name);
-        is_its && lease.namespace().as_ref() == Some(&gateway.namespace) && is_fresh(lease, now)
-    });
-    let serving = serving.filter_map(|lease| {
+    let serving = world.fresh_leases_of(gateway, now).filter_map(|lease| {
         let index = lease.annotations().get(SERVES_ANNOTATION)?;
         let cannot = lease.annotations().get(CANNOT_SERVE_ANNOTATION);
         Some(Serving {
@@ -200,14 +203,6 @@ fn observed(
         ready: count(status.and_then(|status| status.ready_replicas)),
         serving: serving.collect(),
         failed,
+        limited: None,
     }
-}
-
-/// Whether a pod still renews its Lease. One that does not has gone, or hangs.
-fn is_fresh(lease: &Lease, now: &Time) -> bool {
-    let Some(spec) = &lease.spec else { return false };
-    let (Some(renewed), Some(seconds)) = (&spec.renew_time, spec.lease_duration_seconds) else {
-        return false;
-    };
-    now.0.duration_since(renewed.0).as_secs() <= i64::from(seconds)
 }

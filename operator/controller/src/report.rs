@@ -74,11 +74,19 @@ pub(crate) async fn write<K: Reported>(
     }
 }
 
+/// Conditions that are there only while something is wrong.
+const NEGATIVE: [&str; 2] = ["Degraded", "ScalingLimited"];
+
+fn is_good(condition: &Condition) -> bool {
+    (condition.status == "True") != NEGATIVE.contains(&condition.type_.as_str())
+}
+
 /// Conditions that say something else than before; not those that say for the first time that all is well.
 fn changed<'c>(before: &'c [Condition], now: &'c [Condition]) -> impl Iterator<Item = &'c Condition> {
     now.iter().filter(|condition| {
         let old = before.iter().find(|old| old.type_ == condition.type_);
-        old.map_or(condition.status != "True" || condition.type_ == "Programmed", |old| {
+        let is_news = ["Programmed", "Paused"].contains(&condition.type_.as_str());
+        old.map_or(!is_good(condition) || is_news, |old| {
             (&old.status, &old.reason) != (&condition.status, &condition.reason)
         })
     })
@@ -93,9 +101,12 @@ async fn publish<K: Reported>(recorder: &Recorder, object: &K, condition: &Condi
         }
         note.truncate(end);
     }
-    let is_good = (condition.status == "True") == (condition.type_ != "Degraded");
     let event = Event {
-        type_: if is_good { EventType::Normal } else { EventType::Warning },
+        type_: if is_good(condition) {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        },
         reason: condition.reason.clone(),
         note: Some(note),
         action: condition.type_.clone(),
@@ -103,5 +114,47 @@ async fn publish<K: Reported>(recorder: &Recorder, object: &K, condition: &Condi
     };
     if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
         tracing::debug!(%error, "cannot publish an event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+        let value = json!({ "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn there_is_an_event_of_what_is_new_and_of_what_is_wrong_from_the_start() {
+        let said = |before: &[Condition], now: &[Condition]| -> Vec<(String, bool)> {
+            changed(before, now)
+                .map(|condition| (condition.type_.clone(), is_good(condition)))
+                .collect()
+        };
+        let now = [
+            condition("Accepted", "True", "Accepted"),
+            condition("ResolvedRefs", "False", "SecretNotFound"),
+            condition("Programmed", "True", "Programmed"),
+            condition("Degraded", "True", "GrantsOverlap"),
+            condition("ScalingLimited", "True", "TooManyConnections"),
+            condition("Paused", "True", "Paused"),
+        ];
+        let first = [
+            ("ResolvedRefs", false),
+            ("Programmed", true),
+            ("Degraded", false),
+            ("ScalingLimited", false),
+            ("Paused", true),
+        ];
+        assert_eq!(said(&[], &now), first.map(|(type_, good)| (type_.to_owned(), good)));
+        assert_eq!(said(&now, &now), []);
+        let mended = [
+            condition("ResolvedRefs", "True", "ResolvedRefs"),
+            condition("Degraded", "True", "InvalidGrant"),
+        ];
+        let later = [("ResolvedRefs", true), ("Degraded", false)];
+        assert_eq!(said(&now, &mended), later.map(|(type_, good)| (type_.to_owned(), good)));
     }
 }

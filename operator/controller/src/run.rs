@@ -19,6 +19,7 @@ use crate::crds::{self, Crds};
 use crate::leader::Lease;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, Remembered};
+use crate::scale::Scaler;
 use crate::watch::{self, Stores};
 use crate::world::World;
 use crate::{report, serve, sweep};
@@ -117,6 +118,7 @@ struct Writer {
     backoff: Backoff<ObjectName>,
     /// Why a gateway could not be written.
     failed: BTreeMap<ObjectName, (&'static str, String)>,
+    scaler: Scaler,
     resync: Instant,
     had_channels: bool,
     crds: Crds,
@@ -142,6 +144,7 @@ impl Writer {
             remembered: Remembered::default(),
             backoff: Backoff::default(),
             failed: BTreeMap::new(),
+            scaler: Scaler::default(),
             resync: Instant::now(),
             had_channels: false,
             crds,
@@ -194,6 +197,7 @@ impl Writer {
         }
         let plan = Plan::new(&world, &self.settings.installation, &mut self.remembered, &now);
         self.apply(&plan).await;
+        self.scale(&world, &plan, &now).await;
         if let Err(error) = sweep::leftovers(&self.client, &world, &plan, &mut self.applier).await {
             tracing::warn!(%error, "cannot delete what nobody needs any more");
         }
@@ -276,8 +280,24 @@ impl Writer {
             .set(i64::try_from(self.failed.len()).unwrap_or(i64::MAX));
     }
 
+    /// What is not as it should be is not scaled either: it may not be the gateway's.
+    async fn scale(&mut self, world: &World, plan: &Plan, now: &Time) {
+        self.scaler
+            .retain(|name| plan.gateways.iter().any(|gateway| gateway.name == *name));
+        for gateway in &plan.gateways {
+            if gateway.paused || self.failed.contains_key(&gateway.name) {
+                self.scaler.forget(&gateway.name);
+                continue;
+            }
+            let told = (&self.recorder, &*self.metrics);
+            self.scaler.gateway(&self.client, told, gateway, world, now).await;
+        }
+        let limited = i64::try_from(self.scaler.limited.len()).unwrap_or(i64::MAX);
+        self.metrics.scaling_limited.set(limited);
+    }
+
     async fn report(&self, world: &World, plan: &Plan, now: &Time) {
-        let (gateways, channels) = plan.statuses(world, &self.remembered, &self.failed, now);
+        let (gateways, channels) = plan.statuses(world, &self.remembered, &self.failed, &self.scaler.limited, now);
         let (client, recorder, metrics) = (&self.client, &self.recorder, &*self.metrics);
         for (position, status) in gateways {
             let object = &world.gateways[position];

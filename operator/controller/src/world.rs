@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aldis_crds::config_object::index_name;
+use aldis_crds::config_object::{GATEWAY_LABEL, index_name};
 use aldis_crds::{ConfigObject, NotificationChannel, NotificationGateway};
 use aldis_operator::validate::{Grants, ObjectName, Objects, Others};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
@@ -98,6 +99,37 @@ impl World {
             .iter()
             .find(|config| config.name_any() == name && config.namespace().as_ref() == Some(&gateway.namespace))
     }
+}
+
+impl World {
+    /// What runs the pods of a gateway.
+    pub(crate) fn deployment_of(&self, gateway: &ObjectName) -> Option<&Deployment> {
+        let name = ObjectName::new(&gateway.namespace, format!("aldis-{}", gateway.name));
+        self.deployments
+            .iter()
+            .find(|deployment| ObjectName::of(&deployment.metadata) == name)
+    }
+
+    /// What pods of a gateway say that still renew their Lease.
+    pub(crate) fn fresh_leases_of<'w>(
+        &'w self,
+        gateway: &'w ObjectName,
+        now: &'w Time,
+    ) -> impl Iterator<Item = &'w Lease> {
+        self.leases.iter().filter(move |lease| {
+            let is_its = lease.labels().get(GATEWAY_LABEL) == Some(&gateway.name);
+            is_its && lease.namespace().as_ref() == Some(&gateway.namespace) && is_fresh(lease, now)
+        })
+    }
+}
+
+/// Whether a pod still renews its Lease. One that does not has gone, or hangs.
+fn is_fresh(lease: &Lease, now: &Time) -> bool {
+    let Some(spec) = &lease.spec else { return false };
+    let (Some(renewed), Some(seconds)) = (&spec.renew_time, spec.lease_duration_seconds) else {
+        return false;
+    };
+    now.0.duration_since(renewed.0).as_secs() <= i64::from(seconds)
 }
 
 /// A channel that cannot be read, as it was served last.

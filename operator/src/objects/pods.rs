@@ -28,7 +28,10 @@ const TARGET_CPU: u32 = 70;
 /// Deployment, Service, disruption budget, autoscaler.
 pub(super) fn objects(owner: &Owner<'_>, spec: &NotificationGatewaySpec) -> Vec<Value> {
     let mut objects = vec![deployment(owner, spec), service(owner, spec), disruption_budget(owner)];
-    if let Some(autoscaling) = &spec.autoscaling {
+    // On connections the operator scales by itself: another autoscaler would work against it.
+    if let Some(autoscaling) = &spec.autoscaling
+        && autoscaling.target_connections_per_replica.is_none()
+    {
         objects.push(autoscaler(owner, autoscaling));
     }
     objects

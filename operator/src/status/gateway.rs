@@ -49,6 +49,9 @@ pub fn gateway_status(
             .condition("Degraded", generation, now),
         );
     }
+    if let Some((reason, message)) = &observed.limited {
+        conditions.push(Verdict::yes(reason, message.clone()).condition("ScalingLimited", generation, now));
+    }
     if is_paused(gateway) {
         let message = format!("{PAUSE_ANNOTATION} is true: the operator changes nothing about this gateway");
         conditions.push(Verdict::yes("Paused", message).condition("Paused", generation, now));

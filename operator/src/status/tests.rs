@@ -99,6 +99,7 @@ impl<'a> Place<'a> {
             ready: pods,
             serving,
             failed: None,
+            limited: None,
         }
     }
 }

@@ -30,7 +30,7 @@ fn valid_files_are_read_without_a_problem() {
             manifests.channels.len(),
             manifests.secrets.len()
         ),
-        (3, 5, 1)
+        (4, 5, 1)
     );
     let named = |name: &str| {
         manifests

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use aldis_crds::config_object::CONNECTIONS_ANNOTATION;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
@@ -39,7 +40,13 @@ struct Said {
 impl Said {
     fn of(lease: &Guarded<Lease>) -> Self {
         let mut what = DefaultHasher::new();
-        (lease.uid(), lease.labels(), lease.annotations()).hash(&mut what);
+        (lease.uid(), lease.labels()).hash(&mut what);
+        // Clients come and go: who scales looks at intervals.
+        let said = lease
+            .annotations()
+            .iter()
+            .filter(|(name, _)| *name != CONNECTIONS_ANNOTATION);
+        said.for_each(|said| said.hash(&mut what));
         let spec = lease.0.as_ref().ok().and_then(|lease| lease.spec.as_ref());
         spec.is_some().hash(&mut what);
         let renewed = spec.and_then(|spec| spec.renew_time.as_ref());
@@ -64,9 +71,16 @@ mod tests {
     use super::*;
 
     fn lease(renewed: &str, serves: &str) -> Guarded<Lease> {
+        with_clients(renewed, serves, "7")
+    }
+
+    fn with_clients(renewed: &str, serves: &str, connections: &str) -> Guarded<Lease> {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": { "name": "a", "namespace": "realtime", "uid": "u", "annotations": { "aldis.dev/serves": serves } },
+            "metadata": {
+                "name": "a", "namespace": "realtime", "uid": "u",
+                "annotations": { "aldis.dev/serves": serves, "aldis.dev/connections": connections }
+            },
             "spec": { "holderIdentity": "a", "leaseDurationSeconds": 45, "renewTime": format!("2026-01-01T{renewed}.000000Z") }
         });
         serde_json::from_value(lease).unwrap()
@@ -81,6 +95,7 @@ mod tests {
             (Event::InitDone, true),
             (Event::Apply(lease("10:00:15", "x")), false),
             (Event::Apply(lease("10:00:30", "x")), false),
+            (Event::Apply(with_clients("10:00:30", "x", "5000")), false),
             (Event::Apply(lease("10:00:31", "y")), true),
             (Event::Apply(lease("10:00:46", "y")), false),
             // It had run out: the pod had hung, and was not counted.

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use aldis_crds::NotificationGateway;
+use serde_json::json;
+
 use crate::cluster::{Cluster, repository};
 use crate::control_plane::program;
 
@@ -122,6 +125,10 @@ async fn with_the_rights_of_the_chart_and_no_others_the_operator_does_its_work()
         .until_channel("bistro", "orders", "Programmed=True Programmed")
         .await;
     cluster.until_gateway("shared", "Programmed=True Programmed").await;
+    let autoscaling = json!({ "minReplicas": 4, "maxReplicas": 6, "targetConnectionsPerReplica": 1000 });
+    let patch = json!({ "spec": { "autoscaling": autoscaling } });
+    cluster.merge::<NotificationGateway>("realtime", "shared", patch).await;
+    cluster.until_replicas(4).await;
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod admission;
 mod chart;
 mod crds;
 mod documents;
+mod connections;
 mod exposed;
 mod gateways;
 mod keda;
