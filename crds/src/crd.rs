@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions, as objects and as the YAML that is checked in.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -65,9 +65,31 @@ fn as_the_api_server_wants_it(mut crd: CustomResourceDefinition) -> CustomResour
         {
             schema.title = None;
             tidy(schema);
+            if let Some(status) = schema
+                .properties
+                .as_mut()
+                .and_then(|properties| properties.get_mut("status"))
+            {
+                status.default = Some(JSON(not_looked_at()));
+            }
         }
     }
     crd
+}
+
+/// What a resource says of itself before an operator has looked at it, as in Gateway API: so `kubectl get` shows it, and `kubectl wait`
+/// has something to wait for.
+fn not_looked_at() -> serde_json::Value {
+    let unknown = |type_: &str| {
+        serde_json::json!({
+            "type": type_,
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "Waiting for controller",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        })
+    };
+    serde_json::json!({ "conditions": [unknown("Accepted"), unknown("Programmed")] })
 }
 
 /// An absent field and an explicit null mean the same here, so nothing is `nullable`: the API server then drops nulls,

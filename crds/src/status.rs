@@ -58,6 +58,31 @@ pub struct GatewayStatus {
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub addresses: Vec<Address>,
+    /// The consumer group by which Kafka knows it, where it can be served.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 249))]
+    pub consumer_group: String,
+    /// Each of its listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// How one listener of a gateway is doing.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Channels that are served on it.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub attached_channels: u32,
+    /// `Accepted`, `ResolvedRefs` and `Programmed`.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
 }
 
 /// The pods of a gateway.

@@ -12,6 +12,7 @@ use crate::validate::{Problem, Reason};
 
 mod channel;
 mod gateway;
+mod listener;
 
 pub use channel::channel_status;
 pub use gateway::{gateway_status, is_paused};

@@ -213,7 +213,7 @@ impl Problem {
 /// Why an object is not served, as its conditions name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// An older object has what this one wants.
+    /// An older object, or an earlier listener, has what this one wants.
     Conflicted,
     /// A parent names a gateway or a listener that does not exist.
     GatewayNotFound,

@@ -146,7 +146,7 @@ fn served(outcome: &Outcome) -> String {
     out
 }
 
-/// Each condition that does not hold, and how many channels each gateway has.
+/// Each condition, and how many channels each gateway and listener has.
 fn statuses(input: &Input, outcome: &Outcome) -> String {
     let objects = input.objects();
     let now = Time(Timestamp::UNIX_EPOCH);
@@ -172,6 +172,14 @@ fn statuses(input: &Input, outcome: &Outcome) -> String {
         let status = gateway_status(position, &objects, outcome, of(&name), &observed, &now).unwrap();
         let _ = writeln!(out, "NotificationGateway {name}: {} channels", status.attached_channels);
         conditions(&status.conditions, &mut out);
+        for listener in &status.listeners {
+            let _ = writeln!(
+                out,
+                " listener {}: {} channels",
+                listener.name, listener.attached_channels
+            );
+            conditions(&listener.conditions, &mut out);
+        }
     }
     for (position, channel) in objects.channels.iter().enumerate() {
         let _ = writeln!(out, "NotificationChannel {}", ObjectName::of(&channel.metadata));

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::metrics::Metrics;
 
 /// Who writes statuses, for the API server.
-const FIELD_MANAGER: &str = "aldis-operator-status";
+pub(crate) const FIELD_MANAGER: &str = "aldis-operator-status";
 /// An event's note, in bytes, as the API server takes it.
 const MAX_NOTE_BYTES: usize = 1024;
 
@@ -84,7 +84,9 @@ fn is_good(condition: &Condition) -> bool {
 /// Conditions that say something else than before; not those that say for the first time that all is well.
 fn changed<'c>(before: &'c [Condition], now: &'c [Condition]) -> impl Iterator<Item = &'c Condition> {
     now.iter().filter(|condition| {
-        let old = before.iter().find(|old| old.type_ == condition.type_);
+        // What the schema says before anybody has looked is not what was so.
+        let mut before = before.iter().filter(|old| old.status != "Unknown");
+        let old = before.find(|old| old.type_ == condition.type_);
         let is_news = ["Programmed", "Paused"].contains(&condition.type_.as_str());
         old.map_or(!is_good(condition) || is_news, |old| {
             (&old.status, &old.reason) != (&condition.status, &condition.reason)
@@ -148,6 +150,8 @@ mod tests {
             ("ScalingLimited", false),
             ("Paused", true),
         ];
+        let unknown = [condition("Accepted", "Unknown", "Pending")];
+        assert_eq!(said(&unknown, &now), said(&[], &now));
         assert_eq!(said(&[], &now), first.map(|(type_, good)| (type_.to_owned(), good)));
         assert_eq!(said(&now, &now), []);
         let mended = [

@@ -5,6 +5,7 @@ use aldis_crds::status::{Address, GatewayStatus, Replicas};
 use aldis_crds::{NotificationGateway, PAUSE_ANNOTATION};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::listener::listeners;
 use super::{Concern, Observed, Verdict, concern, is_newer, keep_times};
 use crate::validate::{Object, Objects, Outcome, Problem};
 
@@ -66,6 +67,8 @@ pub fn gateway_status(
             serving: configuration.map_or(0, |configuration| observed.serves(&configuration.index.hash)),
         },
         addresses: addresses(gateway),
+        consumer_group: configuration.map_or_else(String::new, |c| c.index.kafka.group_id.clone()),
+        listeners: listeners(gateway, &problems().collect::<Vec<_>>(), configuration, observed, now),
     };
     (gateway.status.as_ref() != Some(&status)).then_some(status)
 }
@@ -78,7 +81,7 @@ pub fn is_paused(gateway: &NotificationGateway) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 

@@ -283,3 +283,86 @@ fn messages_are_bounded_however_much_is_wrong() {
     let message = &place.channel(0, &Observed::default(), 1).unwrap().conditions[0].message;
     assert!(message.len() < 5000 && message.ends_with(" more"), "{}", message.len());
 }
+
+#[test]
+fn each_listener_says_what_is_wrong_with_it_alone_and_how_many_channels_it_has() {
+    let listeners = json!([
+        { "name": "web", "port": 3000 },
+        { "name": "secure", "port": 3001, "tls": { "secretRef": { "name": "gone" } } }
+    ]);
+    let mut gateway = gateway(json!({ "listeners": listeners }));
+    let mut on_web = shared();
+    on_web[0]["sectionName"] = json!("web");
+    let (orders, tables) = (channel("orders", on_web), channel("tables", shared()));
+    let mut place = Place::new(vec![&gateway], vec![&orders, &tables]);
+    let status = |place: &Place<'_>, observed: &Observed, now| {
+        let configuration = place.configurations.values().next();
+        gateway_status(0, &place.objects, &place.outcome, configuration, observed, &time(now))
+    };
+    let mut observed = place.serving(2);
+    let index = place.configurations.values().next().unwrap().index.hash.clone();
+    let cannot = (index, "listener secure: there is no certificate".to_owned());
+    observed.serving[0].cannot = [cannot].into();
+    let first = status(&place, &observed, 1).unwrap();
+    assert_eq!(first.consumer_group, "aldis.realtime.shared");
+    let said = |status: &aldis_crds::status::GatewayStatus| -> Vec<_> {
+        let listeners = status.listeners.iter();
+        let said = listeners.map(|l| {
+            (
+                l.name.clone(),
+                l.attached_channels,
+                self::said(&l.conditions).join(", "),
+            )
+        });
+        said.collect()
+    };
+    let expected = [
+        (
+            "web",
+            2,
+            "Accepted=True Accepted @3, ResolvedRefs=True ResolvedRefs @3, Programmed=True Programmed @3",
+        ),
+        (
+            "secure",
+            1,
+            "Accepted=True Accepted @3, ResolvedRefs=False SecretNotFound @3, Programmed=False NotAccepted @3",
+        ),
+    ];
+    let expected = expected.map(|(name, channels, said)| (name.to_owned(), channels, said.to_owned()));
+    assert_eq!(said(&first), expected);
+    let message = &first.listeners[1].conditions[1].message;
+    assert!(message.contains("spec.listeners[1].tls.secretRef.name"), "{message}");
+    // The gateway as a whole says it too.
+    assert_eq!(self::said(&first.conditions)[1], "ResolvedRefs=False SecretNotFound @3");
+
+    gateway.status = Some(first);
+    place = Place::new(vec![&gateway], vec![&orders, &tables]);
+    assert_eq!(status(&place, &observed, 2), None, "nothing is new");
+    observed.serving[0].cannot.clear();
+    observed.ready = 0;
+    let times = status(&place, &observed, 3).unwrap().listeners[0].conditions.clone();
+    let times: Vec<_> = times
+        .into_iter()
+        .map(|condition| condition.last_transition_time)
+        .collect();
+    assert_eq!(times, [time(1), time(1), time(3)]);
+}
+
+#[test]
+fn of_two_listeners_that_want_one_port_the_second_says_so() {
+    let listeners = json!([{ "name": "web", "port": 3000 }, { "name": "app", "port": 3000 }]);
+    let gateway = gateway(json!({ "listeners": listeners }));
+    let place = Place::new(vec![&gateway], Vec::new());
+    let status = gateway_status(0, &place.objects, &place.outcome, None, &Observed::default(), &time(1)).unwrap();
+    let said: Vec<_> = status
+        .listeners
+        .iter()
+        .map(|listener| said(&listener.conditions))
+        .collect();
+    assert_eq!(
+        (said[0][0].as_str(), said[1][0].as_str()),
+        ("Accepted=True Accepted @3", "Accepted=False Conflicted @3")
+    );
+    assert_eq!(said[0][2], "Programmed=False GatewayNotAccepted @3");
+    assert_eq!(status.consumer_group, "");
+}

@@ -15,14 +15,11 @@ const MAX_NAME: usize = 57;
 pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem> {
     let spec = &gateway.value.spec;
     let mut problems = Vec::new();
-    let mut problem = |field: &str, message: String| {
-        problems.push(Problem::new(
-            Object::Gateway(gateway.index),
-            Reason::Invalid,
-            field,
-            message,
-        ));
+    let of = |reason: Reason, field: &str, message: String| {
+        Problem::new(Object::Gateway(gateway.index), reason, field, message)
     };
+    let mut problem = |field: &str, message: String| problems.push(of(Reason::Invalid, field, message));
+    let mut conflicts = Vec::new();
     let name = &gateway.name.name;
     if name.len() > MAX_NAME || name.contains('.') {
         let message = format!(
@@ -73,17 +70,20 @@ pub(super) fn problems(gateway: &Entry<'_, NotificationGateway>) -> Vec<Problem>
                     "spec.listeners[{earlier}] has the name {:?} already: choose another",
                     other.name
                 );
-                problem(&format!("spec.listeners[{index}].name"), message);
+                let field = format!("spec.listeners[{index}].name");
+                conflicts.push(of(Reason::Conflicted, &field, message));
             }
             if other.port == listener.port {
                 let message = format!(
                     "spec.listeners[{earlier}] has the port {} already: choose another",
                     other.port
                 );
-                problem(&format!("spec.listeners[{index}].port"), message);
+                let field = format!("spec.listeners[{index}].port");
+                conflicts.push(of(Reason::Conflicted, &field, message));
             }
         }
     }
+    problems.extend(conflicts);
     problems
 }
 

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use aldis_crds::NotificationChannel;
+
 use crate::cluster::{Cluster, repository};
 use crate::control_plane::program;
 
@@ -45,6 +47,41 @@ async fn every_valid_example_is_taken_and_every_invalid_one_refused() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn what_no_operator_has_looked_at_yet_says_so_and_can_be_waited_for() {
+    let cluster = Cluster::start().await;
+    cluster.shared_gateway().await;
+    cluster.channel("bistro", "orders").await;
+    for (namespace, object) in [
+        ("realtime", "notificationgateway/shared"),
+        ("bistro", "notificationchannel/orders"),
+    ] {
+        let mut kubectl = Command::new(program("kubectl"));
+        kubectl.arg("--kubeconfig").arg(cluster.plane.kubeconfig());
+        kubectl.args(["-n", namespace, "wait", object, "--timeout=60s"]);
+        kubectl.arg("--for=condition=Programmed=Unknown");
+        let output = tokio::task::spawn_blocking(move || kubectl.output().unwrap())
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let channel = cluster
+        .api::<NotificationChannel>("bistro")
+        .get("orders")
+        .await
+        .unwrap();
+    let conditions = channel.status.unwrap().conditions;
+    assert_eq!(
+        (conditions[0].reason.as_str(), conditions[0].message.as_str()),
+        ("Pending", "Waiting for controller")
+    );
+    let _operator = cluster.operator("one").await;
+    cluster
+        .until_channel("bistro", "orders", "Accepted=True Accepted")
+        .await;
+    cluster.until_gateway("shared", "Programmed=False NoReplicas").await;
 }
 
 /// What `aldis validate` refuses and kubectl takes: an object that replaces another of the same file, and YAML that most likely
