@@ -103,7 +103,8 @@ fn every_manifest_is_valid() {
 }
 
 /// Fields of a gateway that pages explain; all others are a channel's. The value stands where a page leaves the field out.
-const OF_A_GATEWAY: [(&str, &str); 3] = [
+const OF_A_GATEWAY: [(&str, &str); 4] = [
+    ("autoscaling", "{minReplicas: 1, maxReplicas: 2}"),
     ("kafka", "{bootstrapServers: [\"kafka:9092\"]}"),
     ("listeners", "[{name: web, port: 3000}]"),
     ("tenants", "[]"),
