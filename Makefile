@@ -83,6 +83,16 @@ cluster-test: ## run and break all of it in a real Kubernetes cluster of one nod
 	@$(STAGE) kubernetes scripts/setup.sh kubernetes cluster
 	@$(STAGE) cluster-test scripts/with-cluster.sh cargo nextest run --locked --workspace --run-ignored only -E 'test(real_cluster)' --no-capture
 
+.PHONY: images
+images: ## build both images by buildah, as archives in IMAGES (default: images below the cache), and compare them with image.py's
+	@scripts/setup.sh apt buildah
+	@scripts/images.sh $(or $(IMAGES),$(ALDIS_CACHE)/images) $(PROFILE)
+
+.PHONY: upgrade-test
+upgrade-test: ## upgrade a real cluster from the first packaged charts to today's and roll back, under load (as root; builds both)
+	@$(STAGE) setup scripts/setup.sh apt tools node kafka kubernetes cluster
+	@$(STAGE) upgrade-test scripts/upgrade-test.sh
+
 .PHONY: structure
 structure: ## check sizes, purity, dead files, dependencies between crates and docs/parity.md (takes a second)
 	@python3 scripts/check-structure.py --self-test

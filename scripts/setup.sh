@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Rust, Java 17, Maven, Node 20, Go 1.24 and Python 3 with pip:
 #
-#   scripts/setup.sh [apt] [browser] [tools] [node] [peer] [kafka] [kubernetes] [cluster]      (no part named: all but peer and cluster)
+#   scripts/setup.sh [apt] [browser] [tools] [node] [peer] [kafka] [kubernetes] [cluster] [buildah]
+#                                                              (no part named: all but peer, cluster and buildah)
 #
 #   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses; redis-server and curl for
 #          the tests (Debian packages)
@@ -14,8 +15,9 @@
 #
 #   cluster  what scripts/cluster.sh runs beside these: Debian's containerd and CNI plugins, and kubelet, kube-proxy, scheduler,
 #            controller manager, CoreDNS and the pause image, built; pinned there too
+#   buildah  builds images for make images (Debian package)
 #
-# The last two take minutes the first time: `make test` has kubernetes built beside cargo. Where KUBEBUILDER_ASSETS names a folder
+# Kubernetes and cluster take minutes the first time: `make test` has kubernetes built beside cargo. Where KUBEBUILDER_ASSETS names a folder
 # with its programs, nothing is built for it.
 #
 # Everything but Debian's packages lands in ${ALDIS_CACHE:-$HOME/.cache/aldis}/NAME OF THE PART, outside the clone, so that a
@@ -91,6 +93,8 @@ install_packages() {
   "$check" || die "apt: ${packages[*]} are installed, and $check still misses something"
 }
 
+buildah_is_there() { command -v buildah >/dev/null; }
+
 browser_is_there() { command -v chromium >/dev/null; }
 
 fill_tools() {
@@ -152,6 +156,7 @@ for part in "$@"; do
   case $part in
     apt) install_packages apt_is_complete build-essential curl pkg-config libssl-dev redis-server ;;
     browser) install_packages browser_is_there chromium ;;
+    buildah) install_packages buildah_is_there buildah ;;
     tools) part_of_cache tools fill_tools "$repo/scripts/tools.txt" ;;
     node) part_of_cache node fill_node "$repo/tests/node/package.json" "$repo/tests/node/package-lock.json" ;;
     peer) part_of_cache peer fill_peer "$repo/tests/peer/package.json" "$repo/tests/peer/package-lock.json" ;;
@@ -161,6 +166,6 @@ for part in "$@"; do
       install_packages cluster_packages_are_complete containerd runc containernetworking-plugins nftables iptables iproute2 openssl
       part_of_cache cluster fill_cluster "$repo"/tests/kubernetes/{go.mod,go.sum,pause.c,coredns/main.go}
       ;;
-    *) die "there is no part '$part': choose from apt, browser, tools, node, peer, kafka, kubernetes, cluster" ;;
+    *) die "there is no part '$part': choose from apt, browser, tools, node, peer, kafka, kubernetes, cluster, buildah" ;;
   esac
 done

@@ -6,6 +6,7 @@ mod installation;
 mod load;
 mod pods;
 mod tenancy;
+mod upgrade;
 mod world;
 
 use world::World;

@@ -83,6 +83,57 @@ fn an_image_has_what_its_program_needs_runs_as_nobody_and_has_nothing_else() {
     }
 }
 
+/// A builder gets what the tar file has: the stage that compiles calls the same script for the same programs.
+#[test]
+fn the_stage_that_compiles_lists_the_programs_that_the_tar_file_has() {
+    for component in ["gateway", "operator"] {
+        let dockerfile = std::fs::read_to_string(repository().join(format!("images/{component}.Dockerfile"))).unwrap();
+        let (compiles, last) = dockerfile.split_once("\nFROM scratch\n").unwrap();
+        let programs = format!("aldis-{component} target/release/aldis-health");
+        let listed = format!("&& scripts/rootfs.sh /rootfs target/release/{programs}\n");
+        assert_eq!(
+            compiles.matches("rootfs.sh").count(),
+            1 + usize::from(compiles.contains("# Exactly"))
+        );
+        assert!(compiles.contains(&listed), "{component}: no {listed}");
+        let built = format!("cargo build --locked --release --bin aldis-{component} --bin aldis-health");
+        assert!(compiles.contains(&built), "{component}: no {built}");
+        let copies: Vec<_> = last
+            .lines()
+            .filter(|line| line.starts_with("COPY") || line.starts_with("ADD"))
+            .collect();
+        assert_eq!(copies, ["COPY --from=build /rootfs/ /"], "{component}");
+    }
+}
+
+#[test]
+fn two_archives_are_the_same_image_where_files_and_settings_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let rootfs = at("rootfs");
+    std::fs::create_dir(&rootfs).unwrap();
+    std::fs::write(rootfs.join("program"), "1").unwrap();
+    let archive = |name: &str, entrypoint: &str| {
+        let written = run(script("image.py").arg("a:b").arg(&rootfs).arg(entrypoint)).stdout;
+        std::fs::write(at(name), written).unwrap();
+        at(name)
+    };
+    let differences = |other: &Path| {
+        let output = script("same-image.py").arg(at("first")).arg(other).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.success(), said.is_empty(), "{said}");
+        said
+    };
+    archive("first", "/program");
+    assert_eq!(differences(&archive("same", "/program")), "");
+    assert!(differences(&archive("settings", "/another")).starts_with("Entrypoint: "));
+    std::fs::write(rootfs.join("program"), "2").unwrap();
+    assert!(differences(&archive("content", "/program")).starts_with("/program: "));
+    std::fs::write(rootfs.join("program"), "1").unwrap();
+    std::fs::write(rootfs.join("more"), "").unwrap();
+    assert!(differences(&archive("more", "/program")).starts_with("/more: None and"));
+}
+
 #[test]
 fn a_dockerfile_that_ends_in_another_image_or_says_more_is_refused() {
     let dir = tempfile::tempdir().unwrap();
