@@ -216,8 +216,8 @@ fn fail(shared: &Shared<Memory>, failures: impl IntoIterator<Item = AdapterError
 async fn what_one_channel_wants_read_again_is_not_lost_in_the_failure_of_another() {
     let mock = MockCluster::new(1).unwrap();
     let shared = shared();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), access(&mock));
     let rewound = |offset| AdapterError::Rewound {
         topic: "records".into(),
         partition: 0,
@@ -240,8 +240,8 @@ async fn what_one_channel_wants_read_again_is_not_lost_in_the_failure_of_another
 async fn a_channel_that_could_not_take_the_first_part_of_a_batch_is_given_no_later_one() {
     let mock = MockCluster::new(1).unwrap();
     let shared = shared();
-    let dead_letters = DeadLetters::new(&[mock.bootstrap_servers()]).unwrap();
-    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), &[]);
+    let dead_letters = DeadLetters::new(&access(&mock)).unwrap();
+    let pipeline = Pipeline::new(Arc::clone(&shared), dead_letters, "gateway".to_owned(), access(&mock));
     let value: Bytes = json!({"n": 1, "text": "x".repeat(MADE_BYTES / 8)}).to_string().into();
     let batch: Vec<_> = (0..12)
         .map(|offset| Record {

@@ -16,9 +16,9 @@ mod markdown;
 
 mod admission;
 mod chart;
+mod connections;
 mod crds;
 mod documents;
-mod connections;
 mod exposed;
 mod gateways;
 mod keda;
