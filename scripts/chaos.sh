@@ -4,11 +4,17 @@
 #   SEED=n             one seed
 #   SEEDS=n            seeds 1 to n, without those that docs/reliability.md has a passing row for
 #   CHAOS_SECONDS=60   for how long things go wrong
-#   CHAOS_FAULTS=a,b   these faults alone, by the names in the rows
+#   CHAOS_FAULTS=a,b   a drill: these faults alone, close together (names: tests/src/chaos/schedule.rs); has no row
 #   SABOTAGE=Rule      with a rule of gateway/src/sabotage.rs switched off; has no row
-#   PEER=node          Socket.IO's own server in place of gateways
+#   PEER=node          Socket.IO's own server in place of gateways; all clients are stock then
+#   CHAOS_STOCK=6      stock clients at each channel
+#   CHAOS_LIGHT=12     light clients at each channel
+#   CHAOS_TWINS=0      clients at each channel that come back twice at once
+#   CHAOS_REPEATS=     where it says anything, clients that poll are behind a proxy that loses the first answer to each poll
+#   CHAOS_HISTORY=2000 deliveries that each room keeps
+#   CHAOS_EXECUTABLE=  the test executable, where it is built already
 #
-# Each seed appends its row to docs/reliability.md; what clients saw and gateways logged is kept in CHAOS_EVIDENCE (default: a
+# Each other seed appends its row to docs/reliability.md; what clients saw and gateways logged is kept in CHAOS_EVIDENCE (default: a
 # folder in TMPDIR), by seed. Ends with 1 where a seed failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,8 +31,8 @@ fi
 export CHAOS_SECONDS=${CHAOS_SECONDS:-60}
 
 # The test executable, as cargo names it; run by itself, so that a run has its own time.
-executable=$(cargo nextest list --locked --workspace --list-type binaries-only --message-format json 2>/dev/null |
-  python3 -c 'import json, sys; print(json.load(sys.stdin)["rust-binaries"]["aldis-tests"]["binary-path"])')
+executable=${CHAOS_EXECUTABLE:-$(cargo nextest list --locked --workspace --list-type binaries-only --message-format json 2>/dev/null |
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["rust-binaries"]["aldis-tests"]["binary-path"])')}
 
 failed=()
 for seed in $seeds; do

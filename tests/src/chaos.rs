@@ -18,6 +18,7 @@ mod schedule;
 mod server;
 mod stock;
 mod topology;
+mod twins;
 mod world;
 
 pub(crate) use report::report;

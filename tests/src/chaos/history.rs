@@ -109,7 +109,8 @@ pub(crate) struct History {
     pub(crate) clients: Vec<Client>,
     /// When Kafka or Redis could not answer, each from and to.
     pub(crate) outages: Vec<(Duration, Duration)>,
-    /// Whether Redis forgot something: only then may clients be told that they are not recovered.
+    /// Whether Redis forgot something, or rooms keep less than clients miss: only then may clients be told that they are not
+    /// recovered.
     pub(crate) forgot: bool,
 }
 
@@ -151,6 +152,7 @@ impl Journal {
         Observer {
             journal: self.clone(),
             number,
+            held: None,
         }
     }
 }
@@ -160,13 +162,40 @@ impl Journal {
 pub(crate) struct Observer {
     journal: Journal,
     number: usize,
+    /// Kept aside, where it is not certain yet that it counts.
+    held: Option<Arc<Mutex<Seen>>>,
 }
+
+/// What was seen, and when.
+pub(crate) type Seen = Vec<(Duration, Saw)>;
 
 impl Observer {
     pub(crate) fn saw(&self, what: Saw) {
         let now = self.journal.clock.now();
+        match &self.held {
+            Some(held) => held.lock().unwrap().push((now, what)),
+            None => self.write([(now, what)]),
+        }
+    }
+
+    /// One of the same client whose log is kept aside.
+    pub(crate) fn aside(&self) -> Self {
+        Self {
+            held: Some(Arc::default()),
+            ..self.clone()
+        }
+    }
+
+    /// What was kept aside.
+    pub(crate) fn kept(&self) -> Seen {
+        let held = self.held.as_ref().map(|held| held.lock().unwrap().clone());
+        held.unwrap_or_default()
+    }
+
+    /// Writes down what counts after all.
+    pub(crate) fn write(&self, seen: impl IntoIterator<Item = (Duration, Saw)>) {
         self.journal
-            .with(|history| history.clients[self.number].log.push((now, what)));
+            .with(|history| history.clients[self.number].log.extend(seen));
     }
 
     /// An event as it came: its name and arguments.

@@ -21,6 +21,8 @@ const HEARTBEAT: Duration = Duration::from_secs(6);
 const PAUSE: (u64, u64) = (50, 500);
 /// Of a hundred, how many go on from a position alone.
 const BY_POSITION: usize = 40;
+/// Events between two that it answers with one of its own, which is answered with a text: no position may be read from that.
+const HELLO: usize = 2;
 
 /// What goes wrong with a connection. All of it is tried again.
 struct Gone;
@@ -34,11 +36,12 @@ impl<E: std::error::Error> From<E> for Gone {
 type Socket = WebSocketStream<TcpStream>;
 
 /// A client that stays until it is dropped.
-struct Light {
-    client: Client,
+#[derive(Clone)]
+pub(super) struct Light {
+    pub(super) client: Client,
     by_position: bool,
-    observer: Observer,
-    pid: Option<String>,
+    pub(super) observer: Observer,
+    pub(super) pid: Option<String>,
     position: Option<String>,
 }
 
@@ -47,24 +50,33 @@ pub(crate) async fn run(number: usize, client: Client, mut random: Random, journ
     let by_position = random.percent(BY_POSITION);
     let name = format!("light {number} ({})", if by_position { "position" } else { "session" });
     let observer = journal.client(name, client.channel.name(), client.wants());
-    let mut light = Light {
-        client,
-        by_position,
-        observer,
-        pid: None,
-        position: None,
-    };
+    let mut light = Light::new(client, by_position, observer);
     loop {
-        if let Ok((socket, recovered)) = light.connect().await {
-            light.observer.saw(Saw::Connected { recovered });
-            light.stay(socket).await.ok();
-            light.observer.saw(Saw::Disconnected);
-        }
+        light.once().await;
         tokio::time::sleep(random.millis(PAUSE.0, PAUSE.1)).await;
     }
 }
 
 impl Light {
+    pub(super) fn new(client: Client, by_position: bool, observer: Observer) -> Self {
+        Self {
+            client,
+            by_position,
+            observer,
+            pid: None,
+            position: None,
+        }
+    }
+
+    /// Connects, and stays for as long as that lasts.
+    pub(super) async fn once(&mut self) {
+        if let Ok((socket, recovered)) = self.connect().await {
+            self.observer.saw(Saw::Connected { recovered });
+            self.stay(socket).await.ok();
+            self.observer.saw(Saw::Disconnected);
+        }
+    }
+
     /// Up to CONNECT's answer; gives whether it says recovered, which it says to those with a session.
     async fn connect(&mut self) -> Result<(Socket, Option<bool>), Gone> {
         let address = self.client.address;
@@ -104,6 +116,12 @@ impl Light {
                 self.pid = pid;
                 let recovered = (!self.by_position).then_some(recovered);
                 return Ok((socket, recovered));
+            } else if let Some(packet) = text.strip_prefix(&format!("42{path},")) {
+                // Which is too early, and so is not heard by whoever waits for the answer.
+                let args: Vec<Value> = serde_json::from_str(packet)?;
+                if let [Value::String(name), args @ ..] = args.as_slice() {
+                    self.observer.event(name, args);
+                }
             } else if let Some(why) = text.strip_prefix(&format!("44{path},")) {
                 self.observer.saw(Saw::Refused(why.to_owned()));
                 return Err(Gone);
@@ -114,6 +132,7 @@ impl Light {
     async fn stay(&mut self, mut socket: Socket) -> Result<(), Gone> {
         let path = self.client.channel.path();
         let (event, ack) = (format!("42{path},"), format!("43{path},"));
+        let mut news = 0;
         loop {
             let text = next(&mut socket).await?;
             if let Some(packet) = text.strip_prefix(&event) {
@@ -124,6 +143,10 @@ impl Light {
                 self.observer.event(name, args);
                 if let Some(Value::String(position)) = args.last() {
                     self.position = Some(position.clone());
+                }
+                news += usize::from(name == "news");
+                if name == "news" && news.is_multiple_of(HELLO) {
+                    socket.send(Message::text(format!("{event}[\"hello\"]"))).await?;
                 }
                 if name == "aldis:ready" {
                     self.join(&mut socket, &args[0]["rooms"]).await?;

@@ -1,5 +1,7 @@
 //! One seed from beginning to end: everything is started, everything goes wrong, everything heals, and the checker judges.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,13 +16,19 @@ use super::random::Random;
 use super::server::Kind;
 use super::topology::{Channel, Client};
 use super::world::{PARTITIONS, World};
-use super::{light, load, schedule, stock};
+use super::{light, load, schedule, stock, twins};
+use crate::repeating::RepeatingProxy;
 
 /// How long clients may take to have everything once all is healed. 90 s: connections that froze, sessions of Kafka's group that
 /// have to end, and a busy machine.
 const HEALING: Duration = Duration::from_secs(90);
+/// The same where a rule is switched off: some never have everything then. 25 s; with all rules the same faults take a few.
+const HEALING_WITHOUT: Duration = Duration::from_secs(25);
 /// How long may still come what must not, once all have everything.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// Deliveries that each room keeps: more than are made while a client is away.
+const HISTORY: usize = 2_000;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -31,11 +39,16 @@ pub(crate) struct Plan {
     /// Stock clients and light ones, at each of the channels.
     pub(crate) stock: usize,
     pub(crate) light: usize,
+    /// Clients at each channel that come back twice at once. Where connections are held up for long, one that has to end is not
+    /// told from one that stays: none, but in drills.
+    pub(crate) twins: usize,
+    /// Whether stock clients that poll are behind a proxy that loses the first answer to each poll, and asks again.
+    pub(crate) repeats: bool,
     /// What clients connect to.
     pub(crate) kind: Kind,
     /// Deliveries that each room keeps.
     pub(crate) history: usize,
-    /// The only faults, by name; all where there are none.
+    /// The only faults, by name ([`schedule::NAMES`]), close together; what the seed draws where there are none.
     pub(crate) only: Vec<String>,
     /// A rule of delivery that is switched off.
     pub(crate) without: Option<Rule>,
@@ -49,8 +62,10 @@ impl Plan {
             length,
             stock: 6,
             light: 12,
+            twins: 0,
+            repeats: false,
             kind: Kind::Gateway,
-            history: 2_000,
+            history: HISTORY,
             only: Vec::new(),
             without: None,
         }
@@ -77,9 +92,18 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
     );
     let world = World::start(plan, &evidence).await;
     let journal = world.journal.clone();
+    journal.with(|history| history.forgot = plan.history < HISTORY);
     let mut random = Random::of(plan.seed, "clients");
     let addresses = world.addresses();
-    let _stock = stock::start(&Client::draw(&mut random, plan.stock, &addresses), plan.kind, &journal);
+    let stock_clients = Client::draw(&mut random, plan.stock, &addresses);
+    let repeating = match plan.repeats {
+        true => repeating(&addresses).await,
+        false => Vec::new(),
+    };
+    let behind: BTreeMap<_, _> = std::iter::zip(addresses.iter().copied(), &repeating)
+        .map(|(address, proxy)| (address, proxy.address))
+        .collect();
+    let _stock = stock::start(&stock_clients, plan.kind, &behind, &journal);
     let mut lights = JoinSet::new();
     for (number, client) in Client::draw(&mut random, plan.light, &addresses)
         .into_iter()
@@ -88,11 +112,23 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
         let random = Random::of(plan.seed, &format!("light {number}"));
         lights.spawn(light::run(number, client, random, journal.clone()));
     }
-    wait_until("every client is in its rooms", || {
-        journal.with(|history| are_in(history))
-    })
-    .await;
+    for (number, client) in Client::draw(&mut random, plan.twins, &addresses)
+        .into_iter()
+        .enumerate()
+    {
+        let other = addresses[(number + 1) % addresses.len()];
+        lights.spawn(twins::run(number, client, other, journal.clone()));
+    }
+    let all_are_in = crate::deadline::until("every client is in its rooms", async || {
+        journal.with(|history| are_in(history)).then_some(())
+    });
+    match plan.without {
+        None => all_are_in.await,
+        // Where a rule is switched off some may never be.
+        Some(_) => drop(tokio::time::timeout(HEALING_WITHOUT, all_are_in).await),
+    }
 
+    repeating.iter().for_each(RepeatingProxy::repeat);
     let topics = [Channel::News, Channel::Other].map(|channel| channel.topic(&world.manifests));
     let partitions = topics
         .iter()
@@ -100,9 +136,11 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
     let stop = CancellationToken::new();
     let producers = load::start(plan.seed, world.broker(), partitions.collect(), &journal, &stop);
     let now = journal.clock.now();
-    let mut schedule = schedule::draw(plan.seed, plan.length);
+    let mut schedule = match &plan.only[..] {
+        [] => schedule::draw(plan.seed, plan.length),
+        only => schedule::drill(plan.seed, plan.length, only),
+    };
     for faults in schedule.values_mut() {
-        faults.retain(|(_, fault)| plan.only.is_empty() || plan.only.iter().any(|name| name == fault.name()));
         faults.iter_mut().for_each(|(at, _)| *at += now);
     }
     world.suffer(schedule).await;
@@ -111,8 +149,9 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
     producers.join_all().await;
     println!("{:6.2?} all is healed", journal.clock.now());
     let healed = journal.clock.now();
+    let healing = plan.without.map_or(HEALING, |_| HEALING_WITHOUT);
     let complete = || journal.with(|history| check(history).lost == 0);
-    while !complete() && journal.clock.now() < healed + HEALING {
+    while !complete() && journal.clock.now() < healed + healing {
         sleep(Duration::from_secs(1)).await;
     }
     sleep(QUIET).await;
@@ -133,8 +172,13 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
     }
 }
 
-async fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
-    crate::deadline::until(what, async || so().then_some(())).await;
+/// Proxies that can lose answers, each before one of these addresses.
+async fn repeating(addresses: &[SocketAddr]) -> Vec<RepeatingProxy> {
+    let mut proxies = Vec::new();
+    for address in addresses {
+        proxies.push(RepeatingProxy::before(&address.to_string()).await);
+    }
+    proxies
 }
 
 fn are_in(history: &History) -> bool {

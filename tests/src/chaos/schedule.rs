@@ -43,6 +43,13 @@ pub(crate) enum Fault {
     CutAll { proxy: usize, how: Cut },
     /// Another configuration, which changes nothing for clients.
     Configure,
+    /// A gateway is stopped, and all its clients come back at another one, where they are cut off with something on its way, just
+    /// before it goes on and notices that it has no clients any more.
+    Overtake { gateway: usize },
+    /// All clients are cut off, and for a while there are places for so few rooms that most do not get in.
+    FewRooms { lasts: Duration },
+    /// All clients are away for a while, at whose end Redis forgets what was delivered meanwhile.
+    ForgetUnseen { lasts: Duration },
 }
 
 /// Faults that come one after the other; those of different lanes come at the same time.
@@ -58,16 +65,18 @@ pub(crate) enum Lane {
 impl Fault {
     pub(crate) fn lane(&self) -> Lane {
         match self {
-            Fault::Kill { gateway, .. } | Fault::Pause { gateway, .. } | Fault::Drain { gateway, .. } => {
-                Lane::Gateway(*gateway)
-            }
+            Fault::Kill { gateway, .. }
+            | Fault::Pause { gateway, .. }
+            | Fault::Drain { gateway, .. }
+            | Fault::Overtake { gateway } => Lane::Gateway(*gateway),
             Fault::CutRedis { .. }
             | Fault::RestartRedis { .. }
             | Fault::RollRedisBack { .. }
-            | Fault::EmptyRedis { .. } => Lane::Redis,
+            | Fault::EmptyRedis { .. }
+            | Fault::ForgetUnseen { .. } => Lane::Redis,
             Fault::RestartKafka { .. } => Lane::Kafka,
             Fault::CutOne { .. } | Fault::CutAll { .. } => Lane::Network,
-            Fault::Configure => Lane::Configuration,
+            Fault::Configure | Fault::FewRooms { .. } => Lane::Configuration,
         }
     }
 
@@ -85,9 +94,32 @@ impl Fault {
             Fault::CutOne { .. } => "cut",
             Fault::CutAll { .. } => "cut-all",
             Fault::Configure => "configure",
+            Fault::Overtake { .. } => "overtake",
+            Fault::FewRooms { .. } => "few-rooms",
+            Fault::ForgetUnseen { .. } => "forget-unseen",
         }
     }
 }
+
+/// What a drill may name: what seeds draw from, `redis-deaf` (the connections for subscriptions alone are cut), and what chance
+/// would hardly ever bring about.
+pub(crate) const NAMES: [&str; 15] = [
+    "kill",
+    "pause",
+    "drain",
+    "redis-cut",
+    "redis-deaf",
+    "redis-restart",
+    "redis-rollback",
+    "redis-empty",
+    "kafka-restart",
+    "cut",
+    "cut-all",
+    "configure",
+    "overtake",
+    "few-rooms",
+    "forget-unseen",
+];
 
 /// Faults by lane, each with the time at which it begins, or when the one before in its lane has ended.
 pub(crate) type Schedule = BTreeMap<Lane, Vec<(Duration, Fault)>>;
@@ -153,4 +185,63 @@ pub(crate) fn draw(seed: u64, length: Duration) -> Schedule {
     });
     lane("configuration", (2_000, 6_000), (4_000, 10_000), &|_| Fault::Configure);
     schedule
+}
+
+/// These kinds of faults alone, close together: each kind again and again, all of them at the same time.
+pub(crate) fn drill(seed: u64, length: Duration, names: &[String]) -> Schedule {
+    let mut schedule = Schedule::new();
+    for name in names {
+        let mut random = Random::of(seed, name);
+        let pause = match &**name {
+            "cut" => (100, 600),
+            "cut-all" => (500, 2_500),
+            "kafka-restart" => (6_000, 10_000),
+            _ => (2_000, 5_000),
+        };
+        let mut at = random.millis(500, 3_000);
+        while at < length {
+            let fault = one(name, &mut random);
+            schedule.entry(fault.lane()).or_default().push((at, fault));
+            at += random.millis(pause.0, pause.1);
+        }
+    }
+    for faults in schedule.values_mut() {
+        faults.sort_by_key(|(at, _)| *at);
+    }
+    schedule
+}
+
+/// One of a kind. Half of a second to three: long enough to be noticed, and often.
+fn one(name: &str, random: &mut Random) -> Fault {
+    let (down, gateway, proxy) = (random.millis(500, 3_000), random.below(GATEWAYS), random.below(PROXIES));
+    let how = Cut::ALL[random.below(Cut::ALL.len())];
+    match name {
+        "kill" => Fault::Kill { gateway, down },
+        "pause" => Fault::Pause {
+            gateway,
+            down,
+            leads_away: random.percent(50),
+        },
+        "drain" => Fault::Drain { gateway, down },
+        "redis-cut" => Fault::CutRedis { kind: "normal" },
+        "redis-deaf" => Fault::CutRedis { kind: "pubsub" },
+        "redis-restart" => Fault::RestartRedis { down },
+        "redis-rollback" => Fault::RollRedisBack {
+            down: down / 4,
+            by: random.millis(1_000, 4_000),
+        },
+        "redis-empty" => Fault::EmptyRedis { down },
+        "kafka-restart" => Fault::RestartKafka { down },
+        "cut" => Fault::CutOne {
+            proxy,
+            nth: random.below(1_000),
+            how,
+        },
+        "cut-all" => Fault::CutAll { proxy, how },
+        "configure" => Fault::Configure,
+        "overtake" => Fault::Overtake { gateway },
+        "few-rooms" => Fault::FewRooms { lasts: down },
+        "forget-unseen" => Fault::ForgetUnseen { lasts: down },
+        other => panic!("a fault is one of {NAMES:?}, not {other}"),
+    }
 }

@@ -1,5 +1,8 @@
 //! Stock Socket.IO clients in a Node process of their own: `tests/node/chaos.js`.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
@@ -9,8 +12,14 @@ use super::server::Kind;
 use super::topology::Client;
 use crate::node::node;
 
-/// Starts clients, whose process is ended with what this gives.
-pub(crate) fn start(clients: &[Client], kind: Kind, journal: &Journal) -> Child {
+/// Starts clients, whose process is ended with what this gives. Those that poll alone go through what is before their address, if
+/// anything is.
+pub(crate) fn start(
+    clients: &[Client],
+    kind: Kind,
+    before: &BTreeMap<SocketAddr, SocketAddr>,
+    journal: &Journal,
+) -> Child {
     let ways = [&["websocket"][..], &["polling"], &["polling", "websocket"]];
     let (observers, jobs): (Vec<_>, Vec<_>) = clients
         .iter()
@@ -22,9 +31,13 @@ pub(crate) fn start(clients: &[Client], kind: Kind, journal: &Journal) -> Child 
                 .rooms
                 .iter()
                 .map(|room| json!([room.event, room.argument(), room.name()]));
+            let address = match transports {
+                ["polling"] => before.get(&client.address).unwrap_or(&client.address),
+                _ => &client.address,
+            };
             let job = json!({
                 "library": library,
-                "url": format!("http://{}{}", client.address, client.channel.path()),
+                "url": format!("http://{address}{}", client.channel.path()),
                 "options": {"transports": transports},
                 "rooms": rooms.collect::<Vec<_>>(),
                 "silent": kind == Kind::Node,

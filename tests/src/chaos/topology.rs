@@ -143,6 +143,7 @@ spec:
       to:
       - {{room: desk, with: {{desk: event.data.desk}}}}
       - {{room: table, with: {{table: event.data.table}}}}
+  replies: [{{event: hello, emit: {{event: hello, payload: \"2026-11-21\"}}, ack: {{ok: true}}, allow: \"true\"}}]
   history: {{size: {history}, ttl: 10m}}
 "
     );

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aldis_gateway::sabotage::Rule;
@@ -20,13 +20,20 @@ use super::topology::{Channel, manifests, write};
 use crate::gateway::{Gateway, With};
 use crate::kafka::{Kafka, make_topic};
 use crate::manifests::Manifests;
-use crate::proxy::Proxy;
+use crate::proxy::{Cut, Proxy};
 use crate::redis::Redis;
 
 /// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:9";
 /// How often Redis' file is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// What is granted while there are few rooms: fewer than each channel has.
+const FEW_ROOMS: &str = "{rooms: 1}";
+/// How long gateways may take to notice a file that was changed. 1 s.
+const NOTICED: Duration = Duration::from_secs(1);
+/// For how long clients are elsewhere before the gateway goes on that they were cut off from: long enough to come back, and to
+/// get something. 1.5 s.
+const ELSEWHERE: Duration = Duration::from_millis(1_500);
 /// Partitions of a topic.
 pub(crate) const PARTITIONS: i32 = 3;
 
@@ -45,6 +52,8 @@ pub(crate) struct World {
     /// Where each gateway listens; none while clients are led elsewhere.
     listens: Mutex<[Option<String>; GATEWAYS]>,
     proxies: Vec<Proxy>,
+    /// While no address leads anywhere.
+    shut: AtomicBool,
     version: AtomicUsize,
     /// How often each fault was done.
     done: Mutex<BTreeMap<&'static str, usize>>,
@@ -80,6 +89,7 @@ impl World {
             gateways: Default::default(),
             listens: Mutex::default(),
             proxies,
+            shut: AtomicBool::default(),
             version: AtomicUsize::new(1),
             done: Mutex::default(),
             evidence: evidence.to_owned(),
@@ -152,6 +162,19 @@ impl World {
                 })
                 .await;
             }
+            Fault::ForgetUnseen { lasts } => {
+                self.forgets();
+                self.shut(true);
+                self.cut_off(&self.proxies, Cut::Reset);
+                sleep(NOTICED).await;
+                let to = self.journal.clock.now();
+                sleep(lasts).await;
+                self.restart_redis(Duration::ZERO, |lengths, folder| {
+                    lengths.roll_back(to, folder);
+                })
+                .await;
+                self.shut(false);
+            }
             Fault::EmptyRedis { down } => {
                 self.forgets();
                 self.restart_redis(down, Lengths::empty).await;
@@ -166,6 +189,15 @@ impl World {
             }
             Fault::CutOne { proxy, nth, how } => drop(self.proxies[proxy].cut(nth, how)),
             Fault::CutAll { proxy, how } => drop(self.proxies[proxy].cut_all(how)),
+            Fault::Overtake { gateway } => self.overtake(gateway).await,
+            Fault::FewRooms { lasts } => {
+                self.manifests.limit(FEW_ROOMS);
+                // Until gateways have noticed, and clients that were there are gone.
+                sleep(NOTICED).await;
+                self.cut_off(&self.proxies, Cut::Reset);
+                sleep(lasts).await;
+                self.manifests.limit("{}");
+            }
             Fault::Configure => {
                 let version = self.version.fetch_add(1, Ordering::Relaxed);
                 write(
@@ -220,6 +252,42 @@ impl World {
         self.lead(number, Some(gateway.address()));
     }
 
+    async fn overtake(&self, number: usize) {
+        let slot = self.gateways[number].lock().await;
+        let gateway = slot
+            .as_ref()
+            .expect("it runs: faults of a gateway come one after the other");
+        gateway.signal("STOP").await;
+        let theirs = self.led_to(&gateway.address());
+        self.lead(number, None);
+        self.cut_off(theirs.iter().copied(), Cut::Reset);
+        sleep(ELSEWHERE).await;
+        self.cut_off(theirs, Cut::Stall);
+        gateway.signal("CONT").await;
+        self.lead(number, Some(gateway.address()));
+    }
+
+    /// The addresses that lead to a gateway.
+    fn led_to(&self, gateway: &str) -> Vec<&Proxy> {
+        let listens = self.listens.lock().unwrap();
+        let all = self.proxies.iter().enumerate();
+        all.filter(|(proxy, _)| leads_to(*proxy, &listens) == gateway)
+            .map(|(_, proxy)| proxy)
+            .collect()
+    }
+
+    /// Cuts all connections of these addresses.
+    fn cut_off<'p>(&self, proxies: impl IntoIterator<Item = &'p Proxy>, how: Cut) {
+        let cut: usize = proxies.into_iter().map(|proxy| proxy.cut_all(how)).sum();
+        println!("        {cut} connections are cut");
+    }
+
+    /// From now on no address leads anywhere, or each does again.
+    fn shut(&self, shut: bool) {
+        self.shut.store(shut, Ordering::SeqCst);
+        self.lead_all(&self.listens.lock().unwrap());
+    }
+
     async fn restart_redis(&self, down: Duration, meanwhile: impl FnOnce(&mut Lengths, &Path)) {
         let mut guard = self.redis.lock().await;
         let (redis, lengths) = &mut *guard;
@@ -244,9 +312,13 @@ impl World {
     fn lead(&self, number: usize, to: Option<String>) {
         let mut listens = self.listens.lock().unwrap();
         listens[number] = to;
+        self.lead_all(&listens);
+    }
+
+    fn lead_all(&self, listens: &[Option<String>; GATEWAYS]) {
+        let is_shut = self.shut.load(Ordering::SeqCst);
         for (proxy, of) in self.proxies.iter().enumerate() {
-            let mut there = (0..GATEWAYS).filter_map(|next| listens[(proxy + next) % GATEWAYS].as_deref());
-            of.lead_to(there.next().unwrap_or(NOWHERE));
+            of.lead_to(if is_shut { NOWHERE } else { leads_to(proxy, listens) });
         }
     }
 
@@ -275,4 +347,10 @@ impl World {
             }
         }
     }
+}
+
+/// Where an address leads while gateways listen there.
+fn leads_to(proxy: usize, listens: &[Option<String>; GATEWAYS]) -> &str {
+    let mut there = (0..GATEWAYS).filter_map(|next| listens[(proxy + next) % GATEWAYS].as_deref());
+    there.next().unwrap_or(NOWHERE)
 }

@@ -32,6 +32,8 @@ const READ_EXCEPTIONS: &[Exception] = &[
     ),
 ];
 
+const SESSION_EXCEPTIONS: &[Exception] = &[(Rule::Generation, "newest > mine", "false")];
+
 macro_rules! script {
     ($name:ident, $file:literal, $exceptions:expr) => {
         pub(super) fn $name() -> Arc<Script> {
@@ -54,7 +56,7 @@ script!(mark, "scripts/mark.lua", [] as [Exception; 0]);
 script!(mint, "scripts/mint.lua", [] as [Exception; 0]);
 script!(sweep, "scripts/sweep.lua", [] as [Exception; 0]);
 script!(claim, "scripts/claim.lua", [] as [Exception; 0]);
-script!(session, "scripts/session.lua", [] as [Exception; 0]);
+script!(session, "scripts/session.lua", SESSION_EXCEPTIONS);
 script!(count, "scripts/count.lua", [] as [Exception; 0]);
 script!(beat, "scripts/beat.lua", [] as [Exception; 0]);
 script!(leave, "scripts/leave.lua", [] as [Exception; 0]);

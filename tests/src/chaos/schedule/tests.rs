@@ -40,3 +40,22 @@ fn some_seed_has_each_fault_and_half_of_them_leave_redis_its_memory() {
     let forgets = forgets.count();
     assert!((30..=70).contains(&forgets), "{forgets}");
 }
+
+#[test]
+fn a_drill_has_the_faults_that_it_names_and_no_others() {
+    let length = Duration::from_secs(20);
+    for name in NAMES {
+        let schedule = drill(1, length, &[name.to_owned()]);
+        let faults: Vec<_> = schedule.values().flatten().collect();
+        // What both say is counted as one kind.
+        let counted = if name == "redis-deaf" { "redis-cut" } else { name };
+        assert!(
+            faults.iter().all(|(at, fault)| *at < length && fault.name() == counted),
+            "{faults:?}"
+        );
+        assert!(faults.len() >= 2, "{faults:?}");
+    }
+    let mixed = drill(1, length, &["cut".to_owned(), "cut-all".to_owned()]);
+    let times: Vec<_> = mixed[&Lane::Network].iter().map(|(at, _)| *at).collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
