@@ -31,9 +31,13 @@ fn limited(limits: &str) -> Manifests {
 
 /// A replica on this Redis; no records flow, so each has a broker of its own.
 pub(super) async fn replica(manifests: &Manifests, redis: &Redis) -> Gateway {
-    let url = redis.url();
+    replica_at(manifests, &redis.url()).await
+}
+
+/// The same, by the URL of whatever Redis there is.
+pub(super) async fn replica_at(manifests: &Manifests, url: &str) -> Gateway {
     let with = With {
-        redis: Some(&url),
+        redis: Some(url),
         ..With::default()
     };
     Gateway::start_with(&manifests.path(), with).await
