@@ -33,30 +33,33 @@ async function main() {
       }
     });
   }
-  const consumer = new Kafka({ brokers: [kafka], logLevel: logLevel.ERROR }).consumer({ groupId: group, ...GROUP });
-  await consumer.connect();
-  await consumer.subscribe({ topics: [...new Set(channels.map(({ topic }) => topic))], fromBeginning: true });
-  await consumer.run({
-    eachMessage: async ({ topic, message }) => {
-      const { id, desk, table } = JSON.parse(message.value);
-      for (const channel of channels.filter((channel) => channel.topic === topic)) {
-        io.of(channel.path).to([`desk:${desk}`, `table:${table}`]).emit("news", { id, channel: channel.name });
-      }
-    },
-  });
   http.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ address: `127.0.0.1:${http.address().port}` })));
+  const consumer = new Kafka({ brokers: [kafka], logLevel: logLevel.ERROR }).consumer({ groupId: group, ...GROUP });
   process.once("SIGTERM", async () => {
     await consumer.disconnect();
     io.close();
     process.exit(0);
   });
+  const consume = async () => {
+    await consumer.connect();
+    await consumer.subscribe({ topics: [...new Set(channels.map(({ topic }) => topic))], fromBeginning: true });
+    await consumer.run({
+      eachMessage: async ({ topic, message }) => {
+        const { id, desk, table } = JSON.parse(message.value);
+        for (const channel of channels.filter((channel) => channel.topic === topic)) {
+          io.of(channel.path).to([`desk:${desk}`, `table:${table}`]).emit("news", { id, channel: channel.name });
+        }
+      },
+    });
+  };
+  await again(consume);
 }
 
 // What is down when it starts is tried again, as whatever runs it would do.
-const start = () =>
-  main().catch((error) => {
+const again = (start) =>
+  start().catch((error) => {
     console.error(error);
-    setTimeout(start, 500);
+    setTimeout(() => again(start), 500);
   });
 
-start();
+again(main);
