@@ -132,6 +132,8 @@ pub trait Observe: Send + Sync + 'static {
     fn closed(&self, _channel: &ChannelName, _reason: CloseReason) {}
     /// So many deliveries can not be read back any more, because a tenant keeps too much.
     fn forgot(&self, _namespace: &str, _deliveries: usize) {}
+    /// Redis goes on without its last writes.
+    fn forked(&self, _channel: &ChannelName) {}
 }
 
 /// Observes nothing.
@@ -459,6 +461,7 @@ impl<O: Observe> Publish for Hub<O> {
     }
 
     fn forked(&self, channel: &ChannelName, good: u64) {
+        self.observe.forked(channel);
         let unknown = self.with(channel, |clients| clients.remove_begun_after(good));
         for member in unknown {
             self.close(channel, &member, CloseReason::HistoryGone);

@@ -128,6 +128,7 @@ metrics! {
     marks_dropped: IntCounterVec("aldis_marks_dropped_total", "Marks that were dropped because their topic was deleted and made anew.", ["channel"]);
     delivery_age: HistogramVec("aldis_delivery_age_seconds", "Age of a record when its deliveries are in the clients' queues.", ["channel"]);
     adapter_live: IntGauge("aldis_adapter_live", "1 while this replica hears what its adapter publishes and has missed nothing.");
+    forks: IntCounterVec("aldis_redis_forks_total", "Times that Redis went on without its last writes of a channel, as this replica has noticed.", ["channel"]);
     history_dropped: IntCounterVec("aldis_history_dropped_total", "Deliveries that can not be read back any more because their channel or its tenant keeps too many bytes.", ["namespace"]);
     paced: HistogramVec("aldis_paced_seconds", "Times for which records of a topic have waited because its channels or their tenant are over deliveriesPerSecond.", ["topic"]);
     over_rate: IntCounterVec("aldis_deliveries_over_rate_total", "Deliveries over deliveriesPerSecond that were made all the same, because other tenants read their topic too.", ["channel"]);

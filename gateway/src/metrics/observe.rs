@@ -24,6 +24,10 @@ impl ObserveHub for Metrics {
             .with_label_values(&[namespace])
             .inc_by(deliveries as u64);
     }
+
+    fn forked(&self, channel: &ChannelName) {
+        self.forks.with_label_values(&[&channel.to_string()]).inc();
+    }
 }
 
 impl ObserveHub for std::sync::Arc<Metrics> {
@@ -37,6 +41,10 @@ impl ObserveHub for std::sync::Arc<Metrics> {
 
     fn forgot(&self, namespace: &str, deliveries: usize) {
         (**self).forgot(namespace, deliveries);
+    }
+
+    fn forked(&self, channel: &ChannelName) {
+        (**self).forked(channel);
     }
 }
 

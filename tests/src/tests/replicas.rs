@@ -19,6 +19,7 @@ mod answers;
 mod cluster;
 mod deaf;
 mod limits;
+mod rollback;
 mod sentinels;
 
 /// Records that flow meanwhile.
