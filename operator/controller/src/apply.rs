@@ -110,7 +110,7 @@ impl Applier {
                 continue;
             }
             let first = !self.written.contains_key(&key);
-            if let Err(error) = self.object(object, &gateway.uid, first).await {
+            if let Err(error) = self.object(object, &gateway.uid, first, metrics).await {
                 self.written.remove(&key);
                 metrics.applied.with_label_values(&[&key.0, error.reason()]).inc();
                 return Err(error);
@@ -159,7 +159,7 @@ impl Applier {
     }
 
     /// `first`: nobody has looked yet whose it is.
-    async fn object(&self, object: &Value, uid: &str, first: bool) -> Result<(), ApplyError> {
+    async fn object(&self, object: &Value, uid: &str, first: bool, metrics: &Metrics) -> Result<(), ApplyError> {
         let (kind, namespace, name) = key(object);
         let refused = |source| ApplyError::refused(&kind, &name, source);
         let api = api(&self.client, object, &namespace);
@@ -174,13 +174,20 @@ impl Applier {
                 hand_over(&api, &there).await.map_err(refused)?;
             }
         }
-        let params = PatchParams {
+        let mut params = PatchParams {
             field_validation: Some(kube::api::ValidationDirective::Strict),
-            ..PatchParams::apply(FIELD_MANAGER).force()
+            ..PatchParams::apply(FIELD_MANAGER)
         };
-        api.patch(&name, &params, &Patch::Apply(object))
-            .await
-            .map_err(refused)?;
+        let patch = Patch::Apply(object);
+        let overridden = match api.patch(&name, &params, &patch).await {
+            // Somebody else has written a field that is the operator's: it is put right, and told whose it was.
+            Err(kube::Error::Api(status)) if status.is_conflict() => status,
+            written => return written.map(drop).map_err(refused),
+        };
+        params.force = true;
+        api.patch(&name, &params, &patch).await.map_err(refused)?;
+        tracing::warn!(kind, namespace, name, conflict = %overridden.message, "overridden what somebody else had written");
+        metrics.overridden.with_label_values(&[&kind]).inc();
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ mod scale;
 mod sweep;
 
 mod report;
+mod unreadable;
 
 pub mod metrics;
 pub mod run;

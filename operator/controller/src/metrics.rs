@@ -15,6 +15,8 @@ pub struct Metrics {
     pub(crate) backing_off: IntGauge,
     pub(crate) deleted: IntCounter,
     pub(crate) crds_misfit: IntGauge,
+    /// By kind.
+    pub(crate) overridden: IntCounterVec,
     /// By what was done: `up`, `down`, `failed`.
     pub(crate) scaled: IntCounterVec,
     pub(crate) scaling_limited: IntGauge,
@@ -54,6 +56,13 @@ impl Metrics {
                 "aldis_operator_crds_misfit",
                 "1 while the cluster's CRDs lack what this operator writes, and nothing is written",
             )?,
+            overridden: IntCounterVec::new(
+                Opts::new(
+                    "aldis_operator_overridden_total",
+                    "Objects of which somebody else had written a field that is the operator's, by kind: the log says who",
+                ),
+                &["kind"],
+            )?,
             scaled: IntCounterVec::new(
                 Opts::new(
                     "aldis_operator_scaled_total",
@@ -76,6 +85,7 @@ impl Metrics {
         registry.register(Box::new(metrics.backing_off.clone()))?;
         registry.register(Box::new(metrics.deleted.clone()))?;
         registry.register(Box::new(metrics.crds_misfit.clone()))?;
+        registry.register(Box::new(metrics.overridden.clone()))?;
         registry.register(Box::new(metrics.scaled.clone()))?;
         registry.register(Box::new(metrics.scaling_limited.clone()))?;
         Ok(metrics)

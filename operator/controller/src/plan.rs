@@ -1,6 +1,7 @@
 //! What is to be done, from what is there. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use aldis_crds::REPLICAS_ANNOTATION;
@@ -34,6 +35,17 @@ pub(crate) struct Gateway {
     pub(crate) autoscaling: Option<Autoscaling>,
     /// Whether every pod that takes clients serves the configuration: older parts can go.
     pub(crate) settled: bool,
+}
+
+impl Gateway {
+    /// Changes whenever what is to be written does.
+    pub(crate) fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for object in &self.objects {
+            object.to_string().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 /// What is to be done.

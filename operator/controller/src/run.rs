@@ -1,16 +1,18 @@
 //! The operator from start to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aldis_crds::{NotificationChannel, NotificationGateway};
 use aldis_operator::objects::Installation;
 use aldis_operator::validate::ObjectName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
 use kube::api::ListParams;
 use kube::runtime::events::{Recorder, Reporter};
+use tokio::sync::watch::Receiver;
 use tokio::time::sleep;
 
 use crate::apply::Applier;
@@ -20,6 +22,7 @@ use crate::leader::Lease;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, Remembered};
 use crate::scale::Scaler;
+use crate::unreadable::Told;
 use crate::watch::{self, Stores};
 use crate::world::World;
 use crate::{report, serve, sweep};
@@ -119,7 +122,8 @@ struct Writer {
     /// Why a gateway could not be written.
     failed: BTreeMap<ObjectName, (&'static str, String)>,
     scaler: Scaler,
-    resync: Instant,
+    told: Told,
+    resync: Resync,
     had_channels: bool,
     crds: Crds,
     /// When they are looked at again.
@@ -145,7 +149,8 @@ impl Writer {
             backoff: Backoff::default(),
             failed: BTreeMap::new(),
             scaler: Scaler::default(),
-            resync: Instant::now(),
+            told: Told::default(),
+            resync: Resync::default(),
             had_channels: false,
             crds,
             look: Instant::now(),
@@ -154,7 +159,7 @@ impl Writer {
     }
 
     /// A pass after each change, until there are no watches any more.
-    async fn run(&mut self, mut changes: tokio::sync::watch::Receiver<u64>) {
+    async fn run(&mut self, mut changes: Receiver<u64>) {
         loop {
             changes.mark_unchanged();
             let started = Instant::now();
@@ -164,12 +169,8 @@ impl Writer {
                 .backoff
                 .next()
                 .map_or(QUIET, |next| next.saturating_duration_since(Instant::now()));
-            tokio::select! {
-                changed = changes.changed() => match changed {
-                    Ok(()) => sleep(DEBOUNCE).await,
-                    Err(_) => return,
-                },
-                () = sleep(retry.min(QUIET)) => {}
+            if !until_next(&mut changes, retry).await {
+                return;
             }
         }
     }
@@ -186,12 +187,8 @@ impl Writer {
         self.metrics
             .unreadable
             .set(i64::try_from(world.unreadable_gateways.len() + world.unreadable_channels.len()).unwrap_or(i64::MAX));
-        for (metadata, error) in &world.unreadable_channels {
-            tracing::warn!(channel = %ObjectName::of(metadata), error, "this channel cannot be read; what was served of it stays");
-        }
         let now = Time(jiff::Timestamp::now());
-        if self.resync <= Instant::now() {
-            self.resync = Instant::now() + RESYNC.mul_f64(1.0 - rand::random::<f64>() / 2.0);
+        if self.resync.is_due(Instant::now(), rand::random()) {
             self.applier.forget();
             self.sweep(&world).await;
         }
@@ -202,6 +199,23 @@ impl Writer {
             tracing::warn!(%error, "cannot delete what nobody needs any more");
         }
         self.report(&world, &plan, &now).await;
+        self.tell_unreadable(&world, &now).await;
+    }
+
+    async fn tell_unreadable(&mut self, world: &World, now: &Time) {
+        let all = || world.unreadable_gateways.iter().chain(&world.unreadable_channels);
+        self.told.retain(all().map(|(metadata, _)| metadata));
+        let (client, metrics) = (&self.client, &*self.metrics);
+        for (metadata, error) in &world.unreadable_gateways {
+            self.told
+                .tell::<NotificationGateway>(client, metrics, metadata, error, now)
+                .await;
+        }
+        for (metadata, error) in &world.unreadable_channels {
+            self.told
+                .tell::<NotificationChannel>(client, metrics, metadata, error, now)
+                .await;
+        }
     }
 
     /// Whether the CRDs are still those that this operator can write to. While the API server is away it is as it was.
@@ -236,7 +250,7 @@ impl Writer {
         if !suspicious {
             return false;
         }
-        let api: kube::Api<aldis_crds::NotificationChannel> = match &self.settings.watch_namespace {
+        let api: kube::Api<NotificationChannel> = match &self.settings.watch_namespace {
             Some(namespace) => kube::Api::namespaced(self.client.clone(), namespace),
             None => kube::Api::all(self.client.clone()),
         };
@@ -255,12 +269,14 @@ impl Writer {
     }
 
     async fn apply(&mut self, plan: &Plan) {
-        let names: Vec<_> = plan.gateways.iter().map(|gateway| gateway.name.clone()).collect();
+        let written: Vec<_> = plan.gateways.iter().filter(|gateway| !gateway.paused).collect();
+        // Nobody waits for one that is paused: it would be waited for in vain, again and again.
+        let names: BTreeSet<_> = written.iter().map(|gateway| &gateway.name).collect();
         self.backoff.retain(|name| names.contains(name));
         self.failed.retain(|name, _| names.contains(name));
-        for gateway in plan.gateways.iter().filter(|gateway| !gateway.paused) {
+        for gateway in written {
             let name = &gateway.name;
-            if !self.backoff.may(name, Instant::now()) {
+            if !self.backoff.may(name, || gateway.hash(), Instant::now()) {
                 continue;
             }
             match self.applier.gateway(gateway, &self.metrics).await {
@@ -269,7 +285,9 @@ impl Writer {
                     self.failed.remove(name);
                 }
                 Err(error) => {
-                    let wait = self.backoff.failed(name, Instant::now(), rand::random());
+                    let wait = self
+                        .backoff
+                        .failed(name, gateway.hash(), Instant::now(), rand::random());
                     tracing::warn!(gateway = %name, %error, ?wait, "not written, trying again");
                     self.failed.insert(name.clone(), (error.reason(), error.to_string()));
                 }
@@ -309,3 +327,35 @@ impl Writer {
         }
     }
 }
+
+/// Waits for the next pass: soon after a change, together with those that follow it; at the latest after `retry`, or [`QUIET`]. False:
+/// there will be no more changes.
+async fn until_next(changes: &mut Receiver<u64>, retry: Duration) -> bool {
+    tokio::select! {
+        changed = changes.changed() => {
+            if changed.is_ok() {
+                sleep(DEBOUNCE).await;
+            }
+            changed.is_ok()
+        }
+        () = sleep(retry.min(QUIET)) => true,
+    }
+}
+
+/// When everything is written anew.
+#[derive(Default)]
+struct Resync(Option<Instant>);
+
+impl Resync {
+    /// At the start, and then each time after [`RESYNC`], or up to half of it sooner: `jitter` from 0 to 1 says how much.
+    fn is_due(&mut self, now: Instant, jitter: f64) -> bool {
+        let is_due = self.0.is_none_or(|next| next <= now);
+        if is_due {
+            self.0 = Some(now + RESYNC.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0));
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,8 +24,8 @@ pub(crate) struct World {
     pub(crate) deployments: Vec<Deployment>,
     pub(crate) configs: Vec<ConfigObject>,
     pub(crate) leases: Vec<Lease>,
-    /// Gateways that cannot be read: nothing about them is changed.
-    pub(crate) unreadable_gateways: Vec<ObjectMeta>,
+    /// Gateways that cannot be read, and why: nothing about them is changed.
+    pub(crate) unreadable_gateways: Vec<(ObjectMeta, String)>,
     /// Channels that cannot be read, and why. What was last served of them goes on.
     pub(crate) unreadable_channels: Vec<(ObjectMeta, String)>,
 }
@@ -63,14 +63,17 @@ impl World {
             deployments: readable(stores.deployments.state()).0,
             configs,
             leases: readable(stores.leases.state()).0,
-            unreadable_gateways: unreadable_gateways.into_iter().map(|(metadata, _)| metadata).collect(),
+            unreadable_gateways,
             unreadable_channels,
         }
     }
 
     /// As the pure steps take it.
     pub(crate) fn objects(&self) -> Objects<'_> {
-        let unreadable = self.unreadable_gateways.iter().map(ObjectName::of);
+        let unreadable = self
+            .unreadable_gateways
+            .iter()
+            .map(|(metadata, _)| ObjectName::of(metadata));
         Objects {
             gateways: self.gateways.iter().collect(),
             channels: self.channels.iter().collect(),
@@ -88,7 +91,7 @@ impl World {
         let unreadable = self
             .unreadable_gateways
             .iter()
-            .filter_map(|metadata| metadata.uid.clone());
+            .filter_map(|(metadata, _)| metadata.uid.clone());
         readable.chain(unreadable).collect()
     }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use aldis_crds::NotificationGateway;
 use serde_json::json;
 
-use crate::cluster::{Cluster, repository};
+use crate::cluster::{Cluster, gateway, repository};
 use crate::control_plane::program;
 
 /// What Helm renders of a chart, in namespace `aldis-system`.
@@ -100,22 +100,31 @@ fn differs(file: &Path, now: &str) -> Option<String> {
     Some(format!("{}: {what}", file.display()))
 }
 
+/// Who the operator is where the chart runs it.
+const ACCOUNT: &str = "system:serviceaccount:aldis-system:aldis-operator";
+
+impl Cluster {
+    /// Applies what Helm renders.
+    async fn install(&self, settings: &str) {
+        let manifests = rendered(settings).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), manifests).unwrap();
+        let mut kubectl = Command::new(program("kubectl"));
+        kubectl.arg("--kubeconfig").arg(self.plane.kubeconfig());
+        let output = kubectl
+            .args(["apply", "--validate=strict", "-f"])
+            .arg(file.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[tokio::test]
 async fn with_the_rights_of_the_chart_and_no_others_the_operator_does_its_work() {
     let cluster = Cluster::start().await;
-    let manifests = rendered("image=operator:test,gatewayImage=gateway:test").unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), manifests).unwrap();
-    let mut kubectl = Command::new(program("kubectl"));
-    kubectl.arg("--kubeconfig").arg(cluster.plane.kubeconfig());
-    let output = kubectl
-        .args(["apply", "--validate=strict", "-f"])
-        .arg(file.path())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let account = "system:serviceaccount:aldis-system:aldis-operator";
-    let _operator = cluster.operator_as("one", Some(account)).await;
+    cluster.install("image=operator:test,gatewayImage=gateway:test").await;
+    let _operator = cluster.operator_as("one", Some(ACCOUNT)).await;
     cluster.shared_gateway().await;
     cluster.channel("bistro", "orders").await;
     cluster.pods_are_ready(1).await;
@@ -129,6 +138,31 @@ async fn with_the_rights_of_the_chart_and_no_others_the_operator_does_its_work()
     let patch = json!({ "spec": { "autoscaling": autoscaling } });
     cluster.merge::<NotificationGateway>("realtime", "shared", patch).await;
     cluster.until_replicas(4).await;
+}
+
+#[tokio::test]
+async fn of_one_namespace_everything_is_served_with_rights_in_it_alone_and_nothing_of_another() {
+    let cluster = Cluster::start().await;
+    cluster
+        .install("image=operator:test,gatewayImage=gateway:test,watchNamespace=realtime")
+        .await;
+    let _operator = cluster.operator_in(Some("realtime"), "one", Some(ACCOUNT)).await;
+    let mut gateway = gateway();
+    gateway["spec"]["tenants"][0]["namespaces"] = json!({});
+    cluster.create::<NotificationGateway>("realtime", gateway).await;
+    // It would be the first, and is not seen.
+    cluster.channel("bistro", "orders").await;
+    cluster.channel("realtime", "orders").await;
+    cluster.until_served(&["realtime/orders"]).await;
+    cluster.pods_are_ready(1).await;
+    cluster.pod_acknowledges("aldis-shared-a").await;
+    cluster
+        .until_channel("realtime", "orders", "Programmed=True Programmed")
+        .await;
+    cluster.until_gateway("shared", "Programmed=True Programmed").await;
+    cluster
+        .until_channel("bistro", "orders", "Accepted=Unknown Pending")
+        .await;
 }
 
 #[test]

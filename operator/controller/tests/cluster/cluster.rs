@@ -60,7 +60,15 @@ impl Cluster {
 
     /// With the rights of this account.
     pub async fn operator_as(&self, identity: &str, account: Option<&str>) -> Operator {
-        let settings = settings(identity, ([127, 0, 0, 1], 0).into());
+        self.operator_in(None, identity, account).await
+    }
+
+    /// One that looks at this namespace alone.
+    pub async fn operator_in(&self, namespace: Option<&str>, identity: &str, account: Option<&str>) -> Operator {
+        let settings = Settings {
+            watch_namespace: namespace.map(str::to_owned),
+            ..settings(identity, ([127, 0, 0, 1], 0).into())
+        };
         Operator(tokio::spawn(run(self.plane.client_as(account).await, settings)))
     }
 

@@ -26,5 +26,6 @@ mod leadership;
 mod onboarding;
 mod ownership;
 mod scale;
+mod statuses;
 mod tool;
 mod trouble;

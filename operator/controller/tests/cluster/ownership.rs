@@ -7,6 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, until};
+use crate::scale::Program;
 
 impl Cluster {
     pub async fn replicas(&self) -> i32 {
@@ -130,4 +131,63 @@ async fn nothing_about_a_paused_gateway_is_changed_and_it_says_so() {
         .merge::<NotificationGateway>("realtime", "shared", pause(json!(null)))
         .await;
     cluster.until_served(&["bistro/orders", "bistro/tables"]).await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_over_is_put_right_and_it_is_logged_whose_it_was() {
+    let cluster = Cluster::start().await;
+    let operator = cluster.operator("one").await;
+    cluster.shared_gateway().await;
+    cluster.until_gateway("shared", "Programmed=False NoReplicas").await;
+    drop(operator);
+    let services = cluster.api::<Service>("realtime");
+    let theirs = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "aldis-shared" }, "spec": { "sessionAffinity": "None" } });
+    let params = PatchParams::apply("somebody").force();
+    services
+        .patch("aldis-shared", &params, &Patch::Apply(theirs))
+        .await
+        .unwrap();
+    let affinity = async || {
+        services
+            .get("aldis-shared")
+            .await
+            .unwrap()
+            .spec
+            .unwrap()
+            .session_affinity
+            .unwrap()
+    };
+    assert_eq!(affinity().await, "None");
+
+    // Everything is written anew, as at intervals.
+    let operator = Program::operator(&cluster).await;
+    until("it is put right", async || {
+        (affinity().await == "ClientIP").then_some(())
+    })
+    .await;
+    let told = until("it is logged", async || {
+        operator
+            .logged("overridden what somebody else had written")
+            .into_iter()
+            .next()
+    })
+    .await;
+    assert_eq!(
+        (&told["kind"], &told["name"]),
+        (&json!("Service"), &json!("aldis-shared"))
+    );
+    let conflict = told["conflict"].as_str().unwrap();
+    assert!(
+        conflict.contains("\"somebody\"") && conflict.contains(".spec.sessionAffinity"),
+        "{conflict}"
+    );
+    assert_eq!(
+        operator.metric("aldis_operator_overridden_total{kind=\"Service\"}"),
+        1.0
+    );
+    assert_eq!(
+        operator.logged("overridden what somebody else had written").len(),
+        1,
+        "nothing else"
+    );
 }

@@ -25,14 +25,14 @@ const WRITERS: usize = 16;
 const CALM: Duration = Duration::from_secs(3);
 
 /// The real program. It ends with this value.
-struct Program {
+pub struct Program {
     child: Child,
     dir: TempDir,
     address: String,
 }
 
 impl Program {
-    async fn operator(cluster: &Cluster) -> Self {
+    pub async fn operator(cluster: &Cluster) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let child = Command::new(binary("aldis-operator"))
             .args(["--gateway-image", "gateway:test", "--namespace", "aldis-system"])
@@ -54,8 +54,16 @@ impl Program {
         Self { child, dir, address }
     }
 
+    /// What it has logged with this message: the fields of each line.
+    pub fn logged(&self, message: &str) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let fields = lines.map(|mut line| line["fields"].take());
+        fields.filter(|fields| fields["message"] == message).collect()
+    }
+
     /// A series of its metrics.
-    fn metric(&self, series: &str) -> f64 {
+    pub fn metric(&self, series: &str) -> f64 {
         let text = get(&self.address, "/metrics");
         let line = text
             .lines()

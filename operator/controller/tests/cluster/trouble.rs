@@ -6,7 +6,7 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Resource as _};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, until};
 
 impl Cluster {
     /// Takes the schema of channels away, as a newer version would change it: this operator then meets what it cannot read.
@@ -27,7 +27,7 @@ impl Cluster {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "bistro", &resource);
         let spoilt = |spec: Value| Patch::Merge(json!({ "spec": spec }));
         // Schemas are taken up by and by.
-        crate::cluster::until("the channel is spoilt", async || {
+        until("the channel is spoilt", async || {
             let patch = spoilt(json!({ "parentRefs": 7, "ofTheFuture": {} }));
             api.patch(name, &PatchParams::default(), &patch).await.ok()
         })
@@ -46,6 +46,32 @@ async fn a_channel_that_cannot_be_read_stays_as_it_was_served_and_stops_nobody()
     cluster.spoil("future").await;
     cluster.channel("bistro", "orders").await;
     cluster.until_served(&["bistro/future", "bistro/orders"]).await;
+    let raw: Api<DynamicObject> = Api::namespaced_with(
+        cluster.client.clone(),
+        "bistro",
+        &ApiResource::erase::<NotificationChannel>(&()),
+    );
+    let said = until("it says that it cannot be read", async || {
+        let channel = raw.get("future").await.unwrap();
+        let conditions = channel.data["status"]["conditions"].as_array()?.clone();
+        let is_told = |condition: &Value| condition["type"] == "Accepted" && condition["reason"] == "Unreadable";
+        conditions
+            .iter()
+            .any(is_told)
+            .then_some((channel.metadata.generation, conditions))
+    })
+    .await;
+    let (generation, conditions) = said;
+    assert_eq!(conditions[0]["observedGeneration"], json!(generation));
+    let message = conditions[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec.ofTheFuture: unknown field `ofTheFuture`"),
+        "{message}"
+    );
+    assert_eq!(
+        conditions[2]["reason"], "NoReplicas",
+        "what was served stays as it was: {conditions:?}"
+    );
     // A new process has never seen it readable.
     drop(operator);
     let _operator = cluster.operator("two").await;
