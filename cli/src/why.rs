@@ -1,6 +1,7 @@
 //! `aldis why NAMESPACE/NAME`: follows a channel of a cluster from what was declared to the pods that serve it, and says the first
 //! thing that is wrong, and what mends it.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use aldis_crds::channel::ParentRef;
@@ -8,6 +9,7 @@ use aldis_crds::status::CONTROLLER_NAME;
 use aldis_crds::{NotificationChannel, NotificationGateway};
 use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, GatewayPod, Seen};
 use crate::report::Explain;
@@ -207,13 +209,31 @@ fn at_parent(
         return refused(condition);
     }
     well.push(format!("every pod of {gateway} serves this generation"));
-    what_waits(parent, well)
+    what_waits(channel, parent, well)
 }
 
 fn the_gateway(parent: &Parent, well: &mut Vec<String>) -> Result<(), WhyError> {
     let Seen::There(gateway) = &parent.gateway else {
         return Ok(());
     };
+    let listeners = gateway.status.iter().flat_map(|status| &status.listeners);
+    let its = listeners.filter(|listener| {
+        let asked = parent.reference.section_name.as_ref();
+        asked.is_none_or(|asked| *asked == listener.name)
+    });
+    let told = its.flat_map(|listener| listener.conditions.iter().map(move |condition| (listener, condition)));
+    let mut bad = told.filter(|(_, condition)| {
+        ["Accepted", "ResolvedRefs"].contains(&condition.type_.as_str()) && condition.status != "True"
+    });
+    if let Some((listener, condition)) = bad.next() {
+        return wrong(
+            format!(
+                "listener {} of gateway {}: {}: {}",
+                listener.name, parent.name, condition.reason, condition.message
+            ),
+            mend_gateway(&condition.reason),
+        );
+    }
     let conditions = gateway.status.iter().flat_map(|status| &status.conditions);
     let mut bad = conditions.filter(|condition| {
         ["Accepted", "ResolvedRefs"].contains(&condition.type_.as_str()) && condition.status != "True"
@@ -221,7 +241,7 @@ fn the_gateway(parent: &Parent, well: &mut Vec<String>) -> Result<(), WhyError> 
     if let Some(condition) = bad.next() {
         return wrong(
             format!("gateway {}: {}: {}", parent.name, condition.reason, condition.message),
-            mend(&condition.reason),
+            mend_gateway(&condition.reason),
         );
     }
     well.push(format!("gateway {} is accepted", parent.name));
@@ -284,8 +304,11 @@ fn the_pods(channel: &NotificationChannel, parent: &Parent, well: &mut Vec<Strin
     Ok(())
 }
 
+/// Records of a topic that wait, from which on it is told as wrong. 1,000: a gateway that keeps up has fewer, even in a burst, within 10 s.
+const BEHIND: u64 = 1000;
+
 /// What Kafka's records wait for.
-fn what_waits(parent: &Parent, well: &mut Vec<String>) -> Result<(), WhyError> {
+fn what_waits(channel: &NotificationChannel, parent: &Parent, well: &mut Vec<String>) -> Result<(), WhyError> {
     let Seen::There(pods) = &parent.pods else {
         well.push("its pods may not be asked; the rest is for the platform team to see".to_owned());
         return Ok(());
@@ -303,7 +326,66 @@ fn what_waits(parent: &Parent, well: &mut Vec<String>) -> Result<(), WhyError> {
         );
     }
     well.push("no dead letter waits".to_owned());
+    let is_degraded = |pod: &&GatewayPod, by: &str| {
+        let problems = pod.health.as_ref().map(|health| &health["problems"]);
+        problems
+            .and_then(Value::as_array)
+            .is_some_and(|problems| problems.iter().any(|problem| problem == by))
+    };
+    if let Some(pod) = pods.iter().find(|pod| is_degraded(pod, "redis")) {
+        return wrong(
+            format!("pod {} does not hear its Redis: its clients are held", pod.name),
+            format!("check spec.redis of gateway {}, and the network between", parent.name),
+        );
+    }
+    behind(channel, pods, well)
+}
+
+/// Records that are there and have not been taken, by topic of the channel.
+fn behind(channel: &NotificationChannel, pods: &[GatewayPod], well: &mut Vec<String>) -> Result<(), WhyError> {
+    let sources = channel.spec.sources.iter();
+    let topics: BTreeSet<_> = sources.flat_map(|source| &source.kafka.topics).collect();
+    let healths = || pods.iter().filter_map(|pod| pod.health.as_ref());
+    let partitions = || healths().flat_map(|health| health["kafka"]["behind"].as_array().into_iter().flatten());
+    for topic in topics {
+        let waiting = || partitions().filter(|partition| partition["topic"] == **topic);
+        let records: u64 = waiting().filter_map(|partition| partition["records"].as_u64()).sum();
+        // Each partition is taken in order, so the one that has come least far has the oldest record.
+        let until = waiting().filter_map(|partition| partition["takenUntil"].as_str()).min();
+        let until = until.map_or_else(
+            || "none of them has been taken".to_owned(),
+            |until| format!("what was published until {until} has been taken everywhere"),
+        );
+        match records {
+            0 => {}
+            records if records < BEHIND => well.push(format!("topic {topic}: {records} records wait, which is few")),
+            records => {
+                return wrong(
+                    format!(
+                        "topic {topic}: behind by {records} records in {} partitions; {until}",
+                        waiting().count()
+                    ),
+                    "if it grows, look at aldis_consumer_paused and aldis_consumer_retries_total of the pods: what is paused waits for Redis, dead letters or \
+                     deliveriesPerSecond; else give the gateway more pods, up to as many as the topic has partitions",
+                );
+            }
+        }
+    }
+    if healths().next().is_some() {
+        well.push("it keeps up with its topics".to_owned());
+    }
     Ok(())
+}
+
+/// What to do about a gateway, by the reason of its condition, or of a listener's.
+fn mend_gateway(reason: &str) -> &'static str {
+    match reason {
+        "SecretNotFound" | "RefNotPermitted" => {
+            "the platform team creates the Secret in the gateway's namespace: of type kubernetes.io/tls for a listener, labelled aldis.dev/use: gateway for Redis"
+        }
+        "Conflicted" => "the platform team gives the listener a name and a port of its own",
+        reason => mend(reason),
+    }
 }
 
 /// What to do, by the reason of a condition.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aldis_core::time::Millis;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
@@ -30,6 +31,9 @@ const MAX_TOKEN: usize = 4096;
 
 /// Connections to the admin port at once. 256: kubelets and Prometheus have a few; more are closed, and counted.
 const CONNECTIONS: usize = 256;
+
+/// Partitions that are behind, as health tells them: those with most records that wait. 50: enough for all of a topic.
+const BEHIND: usize = 50;
 
 /// What health is judged by.
 #[derive(Clone)]
@@ -107,6 +111,11 @@ async fn health(State(admin): State<Admin>) -> impl IntoResponse {
         (Phase::Serving, true) => "ok",
         (Phase::Serving, false) => "degraded",
     };
+    let behind = admin.metrics.behind_most(BEHIND).into_iter().map(|behind| {
+        let until = behind.taken_until.map(|seconds| Millis(seconds * 1000).rfc3339());
+        json!({ "topic": behind.topic, "partition": behind.partition, "records": behind.records, "takenUntil": until })
+    });
+    let behind: Vec<_> = behind.collect();
     Json(json!({
         "status": status,
         "ready": admin.status.is_ready(),
@@ -117,6 +126,7 @@ async fn health(State(admin): State<Admin>) -> impl IntoResponse {
             "missingTopics": consumer.missing,
             "deadLettersWaiting": waiting,
             "refused": admin.status.kafka_refused().as_deref(),
+            "behind": behind,
         },
     }))
 }

@@ -23,6 +23,7 @@ mod again;
 mod backlog;
 mod context;
 mod errors;
+mod lag;
 mod offsets;
 mod rebalance;
 mod receive;
@@ -217,8 +218,10 @@ impl TakeError {
 pub trait Observe: Send + Sync + 'static {
     /// A record was received; `bytes` are those of its key, value and headers, and a little more.
     fn received(&self, _topic: &str, _partition: i32, _bytes: usize) {}
-    /// A batch was taken, and its offsets may be committed.
-    fn taken(&self, _topic: &str, _partition: i32, _records: usize, _tries: u32) {}
+    /// A batch was taken, and its offsets may be committed; its last record was published at `_published`, in ms since 1970.
+    fn taken(&self, _topic: &str, _partition: i32, _records: usize, _tries: u32, _published: i64) {}
+    /// So many records of a partition have not been taken yet, as brokers say; or this replica does not read it any more.
+    fn lag(&self, _topic: &str, _partition: i32, _records: Option<i64>) {}
     /// A batch could not be taken and will be repeated.
     fn retried(&self, _topic: &str, _partition: i32) {}
     /// Records of a partition were taken for a replica that is dead.
@@ -349,6 +352,7 @@ pub(crate) struct Limits {
     retry_max: Duration,
     revoke: Duration,
     shutdown: Duration,
+    lag: Duration,
 }
 
 impl Default for Limits {
@@ -360,6 +364,7 @@ impl Default for Limits {
             retry_max: RETRY_MAX,
             revoke: REVOKE_BUDGET,
             shutdown: SHUTDOWN_BUDGET,
+            lag: lag::LAG_EVERY,
         }
     }
 }

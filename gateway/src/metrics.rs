@@ -18,6 +18,7 @@ use prometheus::{
 use crate::hub::{CloseReason, Observe as ObserveHub};
 
 mod gone;
+mod lag;
 mod observe;
 mod ports;
 
@@ -109,6 +110,8 @@ metrics! {
     stood_in: IntCounterVec("aldis_consumer_stood_in_total", "Records that were taken for a replica that is dead, before the group gave its partitions to others.", ["topic"]);
     again: IntCounterVec("aldis_consumer_again_total", "Records that were read and taken again because Redis had forgotten them.", ["topic"]);
     backlog: IntGaugeVec("aldis_consumer_backlog_records", "Records that wait in this replica for their partition's worker.", ["topic", "partition"]);
+    lag: IntGaugeVec("aldis_consumer_lag_records", "Records of a partition that this replica reads and has not taken yet, as brokers say every 10 s.", ["topic", "partition"]);
+    taken_until: IntGaugeVec("aldis_consumer_taken_timestamp_seconds", "When the last record of a partition that was taken had been published, in seconds since 1970.", ["topic", "partition"]);
     paused: IntGaugeVec("aldis_consumer_paused", "1 where a partition is paused because its backlog is full or its batch is repeated.", ["topic", "partition"]);
     rebalances: IntCounterVec("aldis_consumer_rebalances_total", "Rebalances of the consumer group that touched this replica.", ["change"]);
     consumer_errors: IntCounterVec("aldis_consumer_errors_total", "Errors of the Kafka consumer by reason. It tries on by itself, but after `fatal`.", ["reason"]);

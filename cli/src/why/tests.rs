@@ -95,6 +95,7 @@ fn where_nothing_is_wrong_it_says_what_was_looked_at() {
             "Kafka is reached, and its topics are there",
             "every pod of realtime/shared serves this generation",
             "no dead letter waits",
+            "it keeps up with its topics",
         ]
     );
     // A tenant, who may not see the platform team's namespace.
@@ -199,10 +200,77 @@ fn the_first_thing_that_is_wrong_is_told_with_what_mends_it() {
             ),
             "pod aldis-shared-a: dead letters wait, and hold their partitions → make the dead letter topic",
         ),
+        (
+            first(
+                well(),
+                accepted(),
+                one(json!({ "kafka": { "connected": true }, "problems": ["redis"] })),
+            ),
+            "pod aldis-shared-a does not hear its Redis: its clients are held → check spec.redis of gateway realtime/shared",
+        ),
+        (
+            first(
+                well(),
+                with_listener(condition("ResolvedRefs", "SecretNotFound")),
+                one(healthy()),
+            ),
+            "listener web of gateway realtime/shared: SecretNotFound: because of SecretNotFound → the platform team creates the Secret",
+        ),
     ];
     for (said, expected) in cases {
         assert!(said.starts_with(expected), "{said}\nis not: {expected}");
     }
+}
+
+/// A gateway that is accepted, with a condition of its listener.
+fn with_listener(condition: Value) -> Seen<NotificationGateway> {
+    let Seen::There(gateway) = gateway(json!([])) else {
+        unreachable!()
+    };
+    let mut value = json!(gateway);
+    value["status"]["listeners"] = json!([{ "name": "web", "conditions": [condition] }]);
+    Seen::There(serde_json::from_value(value).unwrap())
+}
+
+#[test]
+fn a_channel_that_is_far_behind_says_by_how_many_records_and_since_when() {
+    let partition = |topic: &str, partition: i32, records: u32, until: Option<&str>| json!({ "topic": topic, "partition": partition, "records": records, "takenUntil": until });
+    let said = |behind: [Vec<Value>; 2]| {
+        let pods = behind.map(|behind| pod(json!({ "kafka": { "connected": true, "behind": behind } })));
+        why(
+            Seen::There(channel(all_well())),
+            parent(gateway(json!([])), Seen::There(pods.into())),
+        )
+    };
+    let (noon, later) = (Some("2026-11-21T12:00:00.000Z"), Some("2026-11-21T12:05:00.000Z"));
+    let many = [
+        vec![
+            partition("orders", 0, 600, later),
+            partition("others", 0, 9_000_000, None),
+        ],
+        vec![partition("orders", 1, 400, noon)],
+    ];
+    let (_, wrong) = said(many);
+    assert!(
+        wrong.starts_with(
+            "topic orders: behind by 1000 records in 2 partitions; what was published until 2026-11-21T12:00:00.000Z has been taken everywhere → if it grows"
+        ),
+        "{wrong}"
+    );
+    let (_, wrong) = said([vec![partition("orders", 0, 2000, None)], Vec::new()]);
+    assert!(
+        wrong.starts_with("topic orders: behind by 2000 records in 1 partitions; none of them has been taken"),
+        "{wrong}"
+    );
+    let (well, wrong) = said([vec![partition("orders", 0, 999, noon)], Vec::new()]);
+    assert_eq!(wrong, "");
+    assert_eq!(
+        well[well.len() - 2..],
+        [
+            "topic orders: 999 records wait, which is few",
+            "it keeps up with its topics"
+        ]
+    );
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::{Context, KafkaConsumer, Rebalancing, accept_none, give_back};
+use super::lag::Lag;
 use super::offsets::Start;
 use super::release::{Owned, release};
 use super::renew::{Known, Parts};
@@ -134,6 +135,13 @@ impl<T: Take> Receiver<T> {
             },
         };
         tokio::spawn(stand_in.run(shutdown.clone()));
+        let lag = Lag {
+            consumer: Arc::clone(&self.consumer),
+            state: self.state.subscribe(),
+            observe: Arc::clone(&self.observe),
+            every: self.limits.lag,
+        };
+        tokio::spawn(lag.run(shutdown.clone()));
         loop {
             tokio::select! {
                 biased;

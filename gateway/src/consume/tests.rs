@@ -10,7 +10,7 @@ mod renew;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::fixture::{Kafka, Replica, Taker, Verdict, topics, until};
 use super::{Limits, Marks, SHUTDOWN_BUDGET, StartAt};
@@ -86,6 +86,40 @@ async fn a_stuck_partition_is_not_committed_and_holds_no_other() {
             .collect::<Vec<_>>(),
         (0..10).collect::<Vec<_>>()
     );
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_replica_is_behind_is_what_the_brokers_have_and_it_has_not_taken() {
+    let kafka = Kafka::new(&[("orders", 2)]);
+    kafka.publish("orders", 0, 0..10).await;
+    kafka.publish("orders", 1, 0..10).await;
+    let taker = Taker::new(|record| {
+        if record.partition == 0 && record.offset >= 4 {
+            Verdict::Fail
+        } else {
+            Verdict::Take
+        }
+    });
+    let marks = Marks {
+        batch_records: 2,
+        ..Marks::default()
+    };
+    let limits = Limits {
+        marks,
+        lag: Duration::from_millis(100),
+        ..Replica::limits()
+    };
+    let replica = Replica::start_within(&kafka, "g", &["orders"], &taker, limits);
+    let lags = || (replica.observed.lag("orders", 0), replica.observed.lag("orders", 1));
+    until(|| lags() == (Some(6), Some(0))).await;
+    kafka.publish("orders", 0, 10..15).await;
+    until(|| lags() == (Some(11), Some(0))).await;
+    taker.set(|_| Verdict::Take);
+    until(|| lags() == (Some(0), Some(0))).await;
+    // What is not read any more is nobody's to tell.
+    replica.topics.send_replace(topics(&[]));
+    until(|| lags() == (None, None)).await;
     replica.stop().await;
 }
 

@@ -226,8 +226,10 @@ pub(super) async fn work<T: Take>(partition: Arc<Partition>, tools: Tools<T>) {
         }
         let batch = work.records();
         flow(partition.taken(batch, &tools.consumer, &*tools.observe));
-        if !batch.is_empty() {
-            tools.observe.taken(topic, number, batch.len(), tries);
+        if let Some(last) = batch.last() {
+            tools
+                .observe
+                .taken(topic, number, batch.len(), tries, last.timestamp_ms);
         }
         next = partition.next(&mut forgotten).await;
     }

@@ -58,6 +58,20 @@ impl ObserveConsumer for Metrics {
         self.retries.with_label_values(&[topic]).inc();
     }
 
+    fn taken(&self, topic: &str, partition: i32, _: usize, _: u32, published: i64) {
+        self.taken_until
+            .with_label_values(&[topic, &partition.to_string()])
+            .set(published / 1000);
+    }
+
+    fn lag(&self, topic: &str, partition: i32, records: Option<i64>) {
+        let labels = [topic, &partition.to_string()];
+        match records {
+            Some(records) => self.lag.with_label_values(&labels).set(records),
+            None => drop(self.lag.remove_label_values(&labels)),
+        }
+    }
+
     fn stood_in(&self, topic: &str, records: usize) {
         self.stood_in.with_label_values(&[topic]).inc_by(records as u64);
     }
@@ -84,6 +98,8 @@ impl ObserveConsumer for Metrics {
             let labels = [topic, &partition.to_string()];
             self.backlog.remove_label_values(&labels).ok();
             self.paused.remove_label_values(&labels).ok();
+            self.lag.remove_label_values(&labels).ok();
+            self.taken_until.remove_label_values(&labels).ok();
             self.dead_letters_waiting.remove_label_values(&labels).ok();
         }
     }

@@ -291,6 +291,7 @@ pub(super) struct Observed {
 #[derive(Default)]
 struct Counts {
     received: usize,
+    lag: Option<i64>,
     paused: bool,
     revoked: bool,
 }
@@ -298,6 +299,10 @@ struct Counts {
 impl Observed {
     pub(super) fn is_paused(&self, topic: &str, partition: i32) -> bool {
         self.counts(topic, partition, |counts| counts.paused)
+    }
+
+    pub(super) fn lag(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.counts(topic, partition, |counts| counts.lag)
     }
 
     pub(super) fn received(&self, topic: &str, partition: i32) -> usize {
@@ -332,6 +337,10 @@ impl Observe for Observed {
 
     fn retried(&self, _: &str, _: i32) {
         self.retried.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lag(&self, topic: &str, partition: i32, records: Option<i64>) {
+        self.counts(topic, partition, |counts| counts.lag = records);
     }
 
     fn paused(&self, topic: &str, partition: i32, paused: bool) {
