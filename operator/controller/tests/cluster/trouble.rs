@@ -42,6 +42,9 @@ async fn a_channel_that_cannot_be_read_stays_as_it_was_served_and_stops_nobody()
     cluster.shared_gateway().await;
     cluster.channel("bistro", "future").await;
     cluster.until_served(&["bistro/future"]).await;
+    cluster
+        .until_channel("bistro", "future", "Programmed=False NoReplicas")
+        .await;
     cluster.loosen_schema().await;
     cluster.spoil("future").await;
     cluster.channel("bistro", "orders").await;
