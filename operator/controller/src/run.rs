@@ -230,7 +230,7 @@ impl Writer {
                 tracing::info!("the CRDs fit again");
                 self.fitted = true;
                 // Fields may have been dropped meanwhile.
-                self.resync = Instant::now();
+                self.resync = Resync::default();
             }
             Err(misfit) if misfit.is_certain() => {
                 tracing::error!("{misfit}");

@@ -105,7 +105,7 @@ const ACCOUNT: &str = "system:serviceaccount:aldis-system:aldis-operator";
 
 impl Cluster {
     /// Applies what Helm renders.
-    async fn install(&self, settings: &str) {
+    async fn install_chart(&self, settings: &str) {
         let manifests = rendered(settings).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), manifests).unwrap();
@@ -123,7 +123,9 @@ impl Cluster {
 #[tokio::test]
 async fn with_the_rights_of_the_chart_and_no_others_the_operator_does_its_work() {
     let cluster = Cluster::start().await;
-    cluster.install("image=operator:test,gatewayImage=gateway:test").await;
+    cluster
+        .install_chart("image=operator:test,gatewayImage=gateway:test")
+        .await;
     let _operator = cluster.operator_as("one", Some(ACCOUNT)).await;
     cluster.shared_gateway().await;
     cluster.channel("bistro", "orders").await;
@@ -144,7 +146,7 @@ async fn with_the_rights_of_the_chart_and_no_others_the_operator_does_its_work()
 async fn of_one_namespace_everything_is_served_with_rights_in_it_alone_and_nothing_of_another() {
     let cluster = Cluster::start().await;
     cluster
-        .install("image=operator:test,gatewayImage=gateway:test,watchNamespace=realtime")
+        .install_chart("image=operator:test,gatewayImage=gateway:test,watchNamespace=realtime")
         .await;
     let _operator = cluster.operator_in(Some("realtime"), "one", Some(ACCOUNT)).await;
     let mut gateway = gateway();
