@@ -139,6 +139,13 @@ impl<P: Publish> RedisAdapter<P> {
         self.nodes.of(keys).await?.server.run(call).await
     }
 
+    /// Whether clients here have had what Redis has forgotten.
+    async fn is_forked(&self, channel: &ChannelRef<'_>) -> bool {
+        let keys = self.keys(channel);
+        let node = self.nodes.of(&keys).await;
+        node.is_ok_and(|node| node.subscriber.is_forked(&keys))
+    }
+
     /// A client here is given what it has missed. `false` where Redis may have forgotten it meanwhile.
     async fn gives(&self, channel: &ChannelRef<'_>, missed: &Missed) -> bool {
         let keys = self.keys(channel);
@@ -156,10 +163,6 @@ impl<P: Publish> RedisAdapter<P> {
     ) -> Result<ReadBack, AdapterError> {
         let keys = self.keys(channel);
         let node = self.nodes.of(&keys).await?;
-        if node.subscriber.is_forked(&keys) {
-            let what = "clients here have had what redis has forgotten: it is read again first";
-            return Err(AdapterError::Unavailable(what.to_owned()));
-        }
         let fence = node.subscriber.fence(&keys, Vec::new())?;
         let mut call = read_call(&keys, epoch, &node.subscriber.fences(&keys), fence.token, bound)
             .arg(EVERYONE)
@@ -288,6 +291,10 @@ impl<P: Publish> Adapter for RedisAdapter<P> {
         since: &Since,
         bound: Bound,
     ) -> Result<Missed, Incomplete> {
+        // Clients here have had what Redis has forgotten: that comes again first. It was said when it began.
+        if self.is_forked(&channel).await {
+            return Err(Incomplete::Unavailable);
+        }
         let answer = self.read_fenced(&channel, epoch, since, bound).await.map_err(|error| {
             tracing::warn!(channel = %channel.name, %error, "what a client has missed can not be read");
             Incomplete::Unavailable

@@ -108,11 +108,11 @@ pub(crate) fn check(history: &History) -> Verdict {
             } = saw
             {
                 let channel = client.channel.as_str();
-                numbers
-                    .of
-                    .entry((channel, *record))
-                    .or_default()
-                    .insert(&position.epoch, position.seq);
+                // Until what Redis has forgotten has come again, that is told in the epoch before: a record may have two numbers in it,
+                // and who began between them may have it or not.
+                let numbers_of = numbers.of.entry((channel, *record)).or_default();
+                let first = numbers_of.entry(&position.epoch).or_insert(position.seq);
+                *first = (*first).min(position.seq);
                 let first = *numbers.at.entry((channel, position)).or_insert(*record);
                 if first != *record {
                     let what = format!("{position:?} is record {first} and record {record}");

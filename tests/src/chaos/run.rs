@@ -19,9 +19,9 @@ use super::world::{PARTITIONS, World};
 use super::{light, load, schedule, stock, twins};
 use crate::repeating::RepeatingProxy;
 
-/// How long clients may take to have everything once all is healed. 90 s: connections that froze, sessions of Kafka's group that
+/// How long clients may take to have everything once all is healed. 200 s: connections that froze, sessions of Kafka's group that
 /// have to end, and a busy machine.
-const HEALING: Duration = Duration::from_secs(90);
+const HEALING: Duration = Duration::from_secs(200);
 /// The same where a rule is switched off: some never have everything then. 25 s; with all rules the same faults take a few.
 const HEALING_WITHOUT: Duration = Duration::from_secs(25);
 /// How long may still come what must not, once all have everything.

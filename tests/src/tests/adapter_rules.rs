@@ -233,6 +233,43 @@ async fn rule_15_a_redis_that_was_rolled_back_never_gives_a_place_to_two_deliver
     .await;
 }
 
+/// Where Redis goes on from before the first record of a partition, no mark says from where on it is to be read again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_of_which_redis_has_forgotten_all_leaves_no_position_good() {
+    let mut redis = Redis::start().await;
+    let one = replica(&redis);
+    let hosted = one.host(&["a"]).await;
+    for offset in 0..3 {
+        one.deliver(KEEP, offset, &["a"]).await;
+    }
+    let _: String = redis.ask(&["SAVE"]).await;
+    let of_another = |offset| vec![unit(1, offset, vec![delivery("another", &["a"])])];
+    for offset in 0..2 {
+        one.adapter.append(orders(KEEP).of(), of_another(offset)).await.unwrap();
+    }
+    one.seen.wait_for(5).await;
+    redis.crash();
+    redis.restart().await;
+    let mut told = Vec::new();
+    let taken = until("redis is back", async || {
+        match one.adapter.append(orders(KEEP).of(), of_another(2)).await {
+            Ok(taken) => Some(taken),
+            Err(error) => {
+                told.push(error.to_string());
+                None
+            }
+        }
+    })
+    .await;
+    assert_eq!(taken.deliveries, 1);
+    assert!(
+        told.iter().any(|error| error.contains("redis has forgotten all")),
+        "{told:?}"
+    );
+    let read = one.read(&hosted.at.epoch, &[("a", hosted.at.seq)]).await;
+    assert_eq!(read, Err(Incomplete::Epoch), "it would be without the first two");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_16_a_lost_subscription_is_noticed() {
     holds_by(Rule::Subscription, async || {

@@ -10,7 +10,8 @@ fn the_printed_crds_are_read_back_as_they_are() {
         assert_eq!(document.mistakes, []);
         let mut printed = document.value.unwrap();
         let annotations = printed["metadata"].as_object_mut().unwrap().remove("annotations");
-        assert_eq!(annotations, Some(json!({ "helm.sh/resource-policy": "keep" })));
+        let expected = json!({ "helm.sh/resource-policy": "keep", crd::VERSION_ANNOTATION: crd::VERSION });
+        assert_eq!(annotations, Some(expected));
         let numbers_as_yaml_has_them = serde_json::to_string(&definition)
             .unwrap()
             .replace(".0,", ",")

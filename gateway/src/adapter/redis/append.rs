@@ -104,6 +104,10 @@ impl<P: Publish> RedisAdapter<P> {
                     offset: mark + 1,
                 })
             }
+            "forgotten" => Err(AdapterError::Unavailable(format!(
+                "redis has forgotten all that it had taken of {}, and nobody knows since when: clients are told, and it begins anew",
+                Answer(&answer).text(1)
+            ))),
             _ => Err(AdapterError::Unavailable(format!(
                 "redis failed while it wrote, and began a new epoch: {}",
                 Answer(&answer).text(1)

@@ -295,6 +295,20 @@ fn a_room_that_was_joined_later_counts_from_there() {
 }
 
 #[test]
+fn a_record_that_came_before_a_client_began_is_not_due_though_it_came_again_after_that() {
+    let mut story = Story::new();
+    story.events(0..10).client();
+    for record in 0..10 {
+        story.event(record, position("e", 20 + record as u64));
+    }
+    story.client().away(14, 16, false, &["desk:1"], position("e", 10));
+    for record in 7..10 {
+        story.event(record, position("e", 20 + record as u64));
+    }
+    assert_eq!(story.faults()[0], 0);
+}
+
+#[test]
 fn a_room_whose_join_was_not_acknowledged_counts_from_when_it_is_told() {
     let mut story = Story::new();
     story.0.clients[0].log.clear();

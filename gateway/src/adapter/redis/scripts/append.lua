@@ -6,11 +6,16 @@ local now, size, ttl = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_bytes, room_ttl = tonumber(ARGV[5]), ARGV[6]
 
 -- 1. Check. A script that fails is not rolled back: all that is read, and the type of all that will be written, comes first.
-local state = call('HMGET', channel, 'redis', 'epoch', 'seq')
+local state = call('HMGET', channel, 'redis', 'epoch', 'seq', 'old')
 if state[1] ~= pair then
   return {'epoch'}
 end
 local epoch, seq = state[2], tonumber(state[3])
+-- No position of before is good from now on.
+local function begin_anew()
+  call('HSET', channel, 'epoch', ARGV[7], 'seq', text(math.max(seq + 1, tonumber(ARGV[8]))), 'old', '')
+  call('DEL', deliveries, order)
+end
 local total = tonumber(call('HGET', deliveries, 'bytes') or 0)
 call('ZCARD', order)
 
@@ -35,6 +40,11 @@ while at <= #ARGV do
   local mark = marks[field]
   if mark == nil then
     mark = tonumber(call('HGET', channel, field) or -1)
+    if mark < 0 and reached >= 0 and (state[4] or '') ~= '' then
+      -- All that was taken of it is forgotten, and nobody knows since when, while positions of before would still be good.
+      begin_anew()
+      return {'forgotten', field}
+    end
     if mark >= 0 and mark < reached then
       return {'rewound', field, text(mark)}
     end
@@ -144,6 +154,5 @@ if written then
   return {'ok', #fresh, refused}
 end
 -- Nobody can say what is there now: all of it is of an epoch that is over, and none of its positions is good.
-call('HSET', channel, 'epoch', ARGV[7], 'seq', ARGV[8], 'old', '')
-call('DEL', deliveries, order)
+begin_anew()
 return {'broken', type(problem) == 'table' and problem.err or tostring(problem)}

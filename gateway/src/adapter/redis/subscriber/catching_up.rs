@@ -129,6 +129,12 @@ impl<P: Publish> Subscriber<P> {
             match channel.caught_up(&behind, read, &*self.here.publish) {
                 CaughtUp::Yes => {
                     tracing::info!(channel = %channel.name, "caught up with redis");
+                    if channel.is_forked() {
+                        tracing::warn!(
+                            channel = %channel.name,
+                            "redis has forgotten what clients here have had: until it has come again, who comes back to this replica waits"
+                        );
+                    }
                     return Ok(Caught::Up);
                 }
                 CaughtUp::From(good) => from = good,
