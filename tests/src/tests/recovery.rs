@@ -116,7 +116,8 @@ async fn cut_off(cuts: &Cuts) -> Vec<Value> {
     );
     // Clients that are away can not be cut: not every try finds a connection.
     assert!(made > RECORDS / cuts.every / 3, "only {made} cuts");
-    assert!(!cuts.repeated || repeating.repeated() > made, "polls are repeated");
+    // Whoever is cut off is so in the middle of a poll mostly, and not always.
+    assert!(!cuts.repeated || repeating.repeated() > made / 2, "polls are repeated");
     for client in &clients {
         let seqs = integers(&client["seqs"]);
         assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
