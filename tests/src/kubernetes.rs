@@ -117,12 +117,12 @@ pub(crate) struct Logs;
 impl Drop for Logs {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for label in [
-                "app.kubernetes.io/name=aldis-operator",
-                "app.kubernetes.io/name=aldis-gateway",
+            for (namespace, label) in [
+                ("aldis-system", "app.kubernetes.io/name=aldis-operator"),
+                ("realtime", "app.kubernetes.io/name=aldis-gateway"),
             ] {
                 let mut command = std::process::Command::new("kubectl");
-                command.args(["logs", "-A", "--prefix", "--tail=60", "-l", label]);
+                command.args(["logs", "-n", namespace, "--prefix", "--tail=60", "-l", label]);
                 let said = command
                     .output()
                     .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
