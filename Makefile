@@ -74,14 +74,18 @@ chaos-short: ## ten short seeds with fewer clients, as in make test
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka
 	@cargo nextest run --locked --workspace --retries 0 -E 'test(short_chaos)'
 
-# The last stage of `make test` alone, on whatever machine: as root, which a kubelet needs.
+# The last stage of `make test` alone, on whatever machine: as root, which a kubelet needs. HPA=1 is another test, in a cluster that
+# has metrics-server, whose build takes minutes more the first time; `make test` has neither.
+unexport HPA
+CLUSTER_PARTS := kubernetes cluster $(if $(filter 1,$(HPA)),metrics)
+CLUSTER_TEST := $(if $(filter 1,$(HPA)),autoscaling_cluster,real_cluster)
 .PHONY: cluster-test
-cluster-test: ## run and break all of it in a real Kubernetes cluster of one node, from helm install to uninstall (as root)
+cluster-test: ## run and break all of it in a real Kubernetes cluster of one node, from helm install to uninstall (as root; HPA=1: scale it by CPU)
 	@$(STAGE) setup scripts/setup.sh apt tools node kafka
-	@mkdir -p "$(ALDIS_CACHE)" && { nice scripts/setup.sh kubernetes cluster >"$(ALDIS_CACHE)/cluster.log" 2>&1 & }
+	@mkdir -p "$(ALDIS_CACHE)" && { nice scripts/setup.sh $(CLUSTER_PARTS) >"$(ALDIS_CACHE)/cluster.log" 2>&1 & }
 	@$(STAGE) build-tests cargo nextest run --locked --workspace --no-run
-	@$(STAGE) kubernetes scripts/setup.sh kubernetes cluster
-	@$(STAGE) cluster-test scripts/with-cluster.sh cargo nextest run --locked --workspace --run-ignored only -E 'test(real_cluster)' --no-capture
+	@$(STAGE) kubernetes scripts/setup.sh $(CLUSTER_PARTS)
+	@$(STAGE) cluster-test env HPA="$(HPA)" scripts/with-cluster.sh cargo nextest run --locked --workspace --run-ignored only -E 'test($(CLUSTER_TEST))' --no-capture
 
 .PHONY: images
 images: ## build both images by buildah, as archives in IMAGES (default: images below the cache), and compare them with image.py's
@@ -133,4 +137,4 @@ crds: ## write the CRDs of charts/aldis-crds and docs/reference.md anew from the
 
 .PHONY: clean-cache
 clean-cache: ## remove all that was downloaded and built
-	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,kubernetes,cluster,target}
+	rm -rf "$(ALDIS_CACHE)"/{tools,node,kafka,kubernetes,cluster,metrics,target}

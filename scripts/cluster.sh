@@ -7,7 +7,8 @@
 # killing that one process ends every process, mount, interface and netfilter rule of the cluster. Its network has no way to the
 # outside: clients, brokers and tests run inside, by `exec`. One cluster at a time; root is needed.
 #
-# The programs come from `scripts/setup.sh kubernetes cluster`.
+# The programs come from `scripts/setup.sh kubernetes cluster`. With HPA=1 it has metrics-server too, of `scripts/setup.sh metrics`, and
+# a HorizontalPodAutoscaler looks at it every 5 s and waits 30 s before it takes pods away (default: 15 s and 300 s).
 set -euo pipefail
 
 self=$(readlink -f "${BASH_SOURCE[0]}")
@@ -57,7 +58,7 @@ pki() {
   user kubelet "/O=system:nodes/CN=system:node:$node"
 }
 import() { inside ctr -n k8s.io images import - ; }
-program() { "$(dirname "$self")/image.py" "localhost/$1:1" "$cache/cluster/rootfs/$1" "/$1" | (import); }   # an image of one program
+program() { "$(dirname "$self")/image.py" "localhost/$2:1" "$cache/$1/rootfs/$2" "/$2" | (import); }   # program PART NAME: an image of it alone
 configs() {
   : >"$run/resolv.conf"   # no upstream DNS
   cat >"$run/containerd.toml" <<Y
@@ -131,15 +132,21 @@ init() { # pid 1 of the namespaces
     --proxy-client-cert-file="$pki/front-proxy.crt" --proxy-client-key-file="$pki/front-proxy.key"
   start containerd containerd --config "$run/containerd.toml"
   wait_for 30 ctr version
-  program pause; program coredns
+  program cluster pause; program cluster coredns
+  local scaling=()
+  if [ "${HPA-}" = 1 ]; then
+    program metrics metrics-server
+    scaling=(--horizontal-pod-autoscaler-sync-period=5s --horizontal-pod-autoscaler-downscale-stabilization=30s)
+  fi
   wait_for 90 curl -sfk https://127.0.0.1:6443/readyz
   start kcm kube-controller-manager --kubeconfig="$run/kcm.conf" --leader-elect=false --bind-address=127.0.0.1 --use-service-account-credentials=true \
     --service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
-    --flex-volume-plugin-dir="$run/flexvolume" --kube-api-qps=500 --kube-api-burst=500
+    --flex-volume-plugin-dir="$run/flexvolume" --kube-api-qps=500 --kube-api-burst=500 "${scaling[@]}"
   start scheduler kube-scheduler --kubeconfig="$run/scheduler.conf" --leader-elect=false --bind-address=127.0.0.1
   start kubelet kubelet --config="$run/kubelet.yaml" --kubeconfig="$run/kubelet.conf" --root-dir="$run/kubelet" --hostname-override=$node --node-ip=$node_ip
   start proxy kube-proxy --config="$run/proxy.yaml"
-  dns; wait_for 60 kubectl wait --for=condition=Ready node/$node --timeout=60s; echo "node ready after ${SECONDS}s"
+  dns; [ "${HPA-}" != 1 ] || kubectl apply -f "$(dirname "$self")/../tests/kubernetes/metrics/metrics-server.yaml"
+  wait_for 60 kubectl wait --for=condition=Ready node/$node --timeout=60s; echo "node ready after ${SECONDS}s"
   kubectl -n kube-system rollout status deploy/coredns --timeout=60s
   wait_for 60 kubectl -n default get serviceaccount default
   touch "$run/started"

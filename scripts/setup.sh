@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Rust, Java 17, Maven, Node 20, Go 1.24 and Python 3 with pip:
 #
-#   scripts/setup.sh [apt] [browser] [tools] [node] [peer] [kafka] [kubernetes] [cluster] [buildah]
-#                                                              (no part named: all but peer, cluster and buildah)
+#   scripts/setup.sh [apt] [browser] [tools] [node] [peer] [kafka] [kubernetes] [cluster] [metrics] [buildah]
+#                                                              (no part named: all but peer, cluster, metrics and buildah)
 #
 #   apt    C compiler, make, pkg-config and OpenSSL's headers, which librdkafka's own build uses; redis-server and curl for
 #          the tests (Debian packages)
@@ -15,6 +15,7 @@
 #
 #   cluster  what scripts/cluster.sh runs beside these: Debian's containerd and CNI plugins, and kubelet, kube-proxy, scheduler,
 #            controller manager, CoreDNS and the pause image, built; pinned there too
+#   metrics  metrics-server, built, for `make cluster-test HPA=1`    pinned in tests/kubernetes/metrics/go.mod (Go 1.26)
 #   buildah  builds images for make images (Debian package)
 #
 # Kubernetes and cluster take minutes the first time: `make test` has kubernetes built beside cargo. Where KUBEBUILDER_ASSETS names a folder
@@ -145,6 +146,17 @@ fill_cluster() {
   cc -O2 -static -o "$1/rootfs/pause/pause" "$repo/tests/kubernetes/pause.c"
 }
 
+# A module of its own: its client-go is a later one than that of the others.
+fill_metrics() {
+  need go "Go 1.26 or later"
+  mkdir -p "$1/rootfs/metrics-server"
+  (
+    cd "$repo/tests/kubernetes/metrics"
+    GOFLAGS= CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -ldflags "-s -w" -o "$1/rootfs/metrics-server/" \
+      sigs.k8s.io/metrics-server/cmd/metrics-server >&2
+  )
+}
+
 install_kubernetes() {
   [ -z "${KUBEBUILDER_ASSETS:-}" ] || return 0
   part_of_cache kubernetes fill_kubernetes "$repo/tests/kubernetes/go.mod" "$repo/tests/kubernetes/go.sum"
@@ -166,6 +178,7 @@ for part in "$@"; do
       install_packages cluster_packages_are_complete containerd runc containernetworking-plugins nftables iptables iproute2 openssl
       part_of_cache cluster fill_cluster "$repo"/tests/kubernetes/{go.mod,go.sum,pause.c,coredns/main.go}
       ;;
-    *) die "there is no part '$part': choose from apt, browser, tools, node, peer, kafka, kubernetes, cluster, buildah" ;;
+    metrics) part_of_cache metrics fill_metrics "$repo"/tests/kubernetes/metrics/{go.mod,go.sum} ;;
+    *) die "there is no part '$part': choose from apt, browser, tools, node, peer, kafka, kubernetes, cluster, metrics, buildah" ;;
   esac
 done

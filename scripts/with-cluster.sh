@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command inside a real Kubernetes cluster of one node that ends with it, whose node has the images
 # localhost/aldis-operator:test and localhost/aldis-gateway:test of what cargo has built: with-cluster.sh COMMAND [ARGUMENT...]
+# With HPA=1 the cluster has metrics-server too.
 set -euo pipefail
 if [ $# -lt 1 ]; then
   echo "usage: $0 COMMAND [ARGUMENT...]" >&2

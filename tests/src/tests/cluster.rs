@@ -1,5 +1,6 @@
 //! A tenant of a real cluster, from the installation to its end, as its clients see it. `make cluster-test` runs this.
 
+mod autoscaling;
 mod channel;
 mod credentials;
 mod installation;

@@ -13,12 +13,15 @@ use crate::records::Producer;
 
 pub(super) const TOPIC: &str = "orders";
 pub(super) const PARTITIONS: u64 = 4;
-/// Between records: 20 a second, so that a client may be away for a while and still gets back what it missed.
-const PACE: Duration = Duration::from_millis(50);
+/// Milliseconds between records: 20 a second, so that a client may be away for a while and still gets back what it missed.
+const PACE: u64 = 50;
+/// The same where the gateway is to be busy: 200 a second at most.
+const BUSY_PACE: u64 = 5;
 
 /// Records that are published until it is ended: numbers, from 0.
 pub(super) struct Load {
     acknowledged: Arc<AtomicU64>,
+    pace: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     publishing: JoinHandle<()>,
 }
@@ -26,6 +29,8 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn start(broker: &str) -> Self {
         let (acknowledged, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let pace = Arc::new(AtomicU64::new(PACE));
+        let paced = Arc::clone(&pace);
         let (counted, stopped, producer) = (Arc::clone(&acknowledged), Arc::clone(&stop), Producer::to(broker));
         let publishing = tokio::spawn(async move {
             for number in 0.. {
@@ -35,14 +40,21 @@ impl Load {
                 let partition = i32::try_from(number % PARTITIONS).unwrap();
                 producer.json(TOPIC, partition, &json!({ "number": number })).await;
                 counted.store(number + 1, Ordering::Relaxed);
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(Duration::from_millis(paced.load(Ordering::Relaxed))).await;
             }
         });
         Self {
             acknowledged,
+            pace,
             stop,
             publishing,
         }
+    }
+
+    /// Whether there are many records from now on.
+    pub(super) fn is_busy(&self, busy: bool) {
+        let pace = if busy { BUSY_PACE } else { PACE };
+        self.pace.store(pace, Ordering::Relaxed);
     }
 
     /// How many records there are.

@@ -104,14 +104,18 @@ impl World {
 
     /// A client of the tenant, with a token of its key of today.
     pub(super) async fn connect(&self) -> Result<Tenant, Value> {
+        self.connect_from(&self.agent).await
+    }
+
+    /// The same in another process.
+    pub(super) async fn connect_from(&self, agent: &Node) -> Result<Tenant, Value> {
         let auth = json!({ "token": token(&self.secret).await });
-        self.connect_with(auth).await
+        Tenant::connect(agent, &url().await, &json!({ "auth": auth })).await
     }
 
     /// A client of the tenant, with what it shows of itself.
     pub(super) async fn connect_with(&self, auth: Value) -> Result<Tenant, Value> {
-        let url = format!("http://{}:3000/bistro/orders", address().await);
-        Tenant::connect(&self.agent, &url, &json!({ "auth": auth })).await
+        Tenant::connect(&self.agent, &url().await, &json!({ "auth": auth })).await
     }
 }
 
@@ -119,6 +123,10 @@ impl World {
 pub(super) async fn address() -> String {
     let service = get(&["-n", "realtime", "service", "aldis-shared"]).await;
     service["spec"]["clusterIP"].as_str().unwrap().to_owned()
+}
+
+async fn url() -> String {
+    format!("http://{}:3000/bistro/orders", address().await)
 }
 
 /// Where each pod of the gateway is reached.
